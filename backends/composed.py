@@ -1,0 +1,94 @@
+"""Primitives that follow from others, in a form that meets the contract on any framework.
+
+An adapter inherits them and overrides one where its framework's own primitive meets the contract too. The comments say what goes wrong otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lossbackend.ops import Ops, Tensor
+
+
+class ComposedOps(Ops):
+    """What an adapter need not write."""
+
+    differentiable = True
+
+    def abs(self, x: Tensor) -> Tensor:
+        # |x|' at 0 is 1 in JAX. The sign is a constant of the derivative, so it is 0 here, and every higher derivative is 0.
+        return x * self.stop_gradient(self.sign(x))
+
+    def sqrt(self, x: Tensor) -> Tensor:
+        # √' at 0 is inf, and inf · 0 is NaN further down: keep the 0 away from the root.
+        zero = self.equal(x, 0)
+        return self.where(zero, 0.0, self._root(self.where(zero, 1.0, x)))
+
+    def _root(self, x: Tensor) -> Tensor:
+        """The framework's own square root."""
+        raise NotImplementedError
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        decay = self.exp(self.where(x > 0, -x, x))
+        return self.where(x > 0, 1.0, decay) / (1.0 + decay)
+
+    def softplus(self, x: Tensor) -> Tensor:
+        # max(x, 0) + log1p(exp(−|x|)). Both branches of −|x| have a slope at 0 (−1 or 1, never 0), so that softplus' is ½ there and softplus'' is ¼.
+        positive = x > 0
+        return self.where(positive, x, 0.0) + self.log1p(self.exp(self.where(positive, -x, x)))
+
+    def clip(self, x: Tensor, low: Any, high: Any) -> Tensor:
+        # min and max give ½ at a bound in JAX, clip too: select instead, which keeps NaN as well.
+        if high is not None:
+            x = self.where(x > high, high, x)
+        return x if low is None else self.where(x < low, low, x)
+
+    def minimum(self, x: Tensor, y: Tensor | float) -> Tensor:
+        if isinstance(y, (int, float)):
+            return self.clip(x, None, y)
+        return -self.maximum(-x, -y)
+
+    def maximum(self, x: Tensor, y: Tensor | float) -> Tensor:
+        if isinstance(y, (int, float)):
+            return self.clip(x, y, None)
+        # TensorFlow gives the whole gradient to one side of a tie.
+        return self.where(x > y, x, self.where(x < y, y, 0.5 * x + 0.5 * y))
+
+    def times(self, weight: Any, x: Tensor) -> Tensor:
+        silenced = self.isinf(x) if isinstance(weight, (int, float)) else self.equal(weight, 0) & self.isinf(x)
+        if isinstance(weight, (int, float)) and weight != 0:
+            return weight * x
+        # Only the infinities are selected away: elsewhere the product rule holds, for the gradient of the weight too.
+        return weight * self.where(silenced, 0.0, x)
+
+    def _shifted(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """x − max x, and log Σ e^{x − max x}."""
+        shifted = x - self.stop_gradient(self.max(x, axis=axis, keepdims=True))
+        # The sum is 1 + what the other classes add. Taking the 1 out before summing, at the entry where e⁰ is exactly 1, keeps an addition
+        # of 1e-12 that 1 + 1e-12 would round away; log1p then gives it back. As a constant it leaves the gradient alone.
+        top = self.cast(self.equal(shifted, 0), self.dtype(x))
+        ties = self.sum(top, axis=axis, keepdims=True)
+        return shifted, self.log1p(self.sum(self.exp(shifted) - top, axis=axis, keepdims=True) + (ties - 1.0))
+
+    def softmax(self, x: Tensor, axis: int = -1) -> Tensor:
+        powers = self.exp(x - self.stop_gradient(self.max(x, axis=axis, keepdims=True)))
+        return powers / self.sum(powers, axis=axis, keepdims=True)
+
+    def log_softmax(self, x: Tensor, axis: int = -1) -> Tensor:
+        shifted, log_total = self._shifted(x, axis)
+        return shifted - log_total
+
+    def logsumexp(self, x: Tensor, axis: int = -1, keepdims: bool = False) -> Tensor:
+        # An infinite maximum would give inf − inf: shift by 0 there instead, and select what the sum overflows or underflows to.
+        largest = self.stop_gradient(self.max(x, axis=axis, keepdims=True))
+        endless = self.isinf(largest)
+        _, log_total = self._shifted(self.where(endless, 0.0, x), axis)
+        total = self.where(endless, largest, self.where(endless, 0.0, largest) + log_total)
+        return total if keepdims else self.squeeze(total, axis=axis)
+
+    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
+        return definition(self, y_true, y_pred, **options)
+
+    def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError(f"the {self.name} backend has no gradients")
+
+

@@ -1,0 +1,88 @@
+"""The TensorFlow adapter."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lossbackend.backends.composed import ComposedOps
+from lossbackend.ops import Tensor
+
+
+class TensorflowOps(ComposedOps):
+    name = "tensorflow"
+
+    # tf.abs has slope 0 at 0.
+    abs = staticmethod(tf.abs)
+    sign = staticmethod(tf.sign)
+    square = staticmethod(tf.square)
+    exp = staticmethod(tf.exp)
+    expm1 = staticmethod(tf.math.expm1)
+    log = staticmethod(tf.math.log)
+    log1p = staticmethod(tf.math.log1p)
+    sigmoid = staticmethod(tf.sigmoid)
+    relu = staticmethod(tf.nn.relu)
+    ones_like = staticmethod(tf.ones_like)
+    equal = staticmethod(tf.equal)
+    isnan = staticmethod(tf.math.is_nan)
+    isinf = staticmethod(tf.math.is_inf)
+    sum = staticmethod(tf.reduce_sum)
+    mean = staticmethod(tf.reduce_mean)
+    max = staticmethod(tf.reduce_max)
+    any = staticmethod(tf.reduce_any)
+    all = staticmethod(tf.reduce_all)
+    reshape = staticmethod(tf.reshape)
+    expand_dims = staticmethod(tf.expand_dims)
+    squeeze = staticmethod(tf.squeeze)
+    concat = staticmethod(tf.concat)
+    stop_gradient = staticmethod(tf.stop_gradient)
+    _root = staticmethod(tf.sqrt)
+
+    def is_tensor(self, x: Any) -> bool:
+        return isinstance(x, (tf.Tensor, tf.Variable))
+
+    def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
+        if isinstance(x, (tf.Tensor, tf.Variable, np.ndarray)):
+            return tf.convert_to_tensor(x)
+        return tf.convert_to_tensor(x, dtype=None if like is None else like.dtype)
+
+    def to_numpy(self, x: Tensor) -> Any:
+        return (tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x).numpy()
+
+    def cast(self, x: Tensor, dtype: str) -> Tensor:
+        return tf.cast(x, "int64" if dtype == "index" else dtype)
+
+    def shape(self, x: Tensor) -> tuple[Any, ...]:
+        if x.shape.rank is None:
+            raise ValueError("a tensor of unknown rank: give it one, for example with tensor.set_shape([None, 10])")
+        return tuple(x.shape)
+
+    def dtype(self, x: Tensor) -> str:
+        return x.dtype.name  # type: ignore[no-any-return]
+
+    def is_concrete(self, *tensors: Tensor) -> bool:
+        return not any(tf.is_symbolic_tensor(x) or "CPU" not in x.device for x in tensors)
+
+    def where(self, condition: Tensor, x: Any, y: Any) -> Tensor:
+        # A Python number takes the tensor's dtype, on whichever side it stands.
+        dtype = getattr(x, "dtype", None) or getattr(y, "dtype", None)
+        return tf.where(condition, tf.convert_to_tensor(x, dtype), tf.convert_to_tensor(y, dtype))
+
+    def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
+        axis %= x.shape.rank
+        if axis != x.shape.rank - 1:
+            x = tf.transpose(x, [*range(axis), *range(axis + 1, x.shape.rank), axis])
+        return tf.gather(x, ids, axis=-1, batch_dims=x.shape.rank - 1)
+
+    def one_hot(self, ids: Tensor, classes: int, dtype: str = "float32") -> Tensor:
+        return tf.one_hot(ids, classes, dtype=dtype)
+
+    def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = function(x)
+        return value, tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+
+OPS = TensorflowOps()

@@ -1,0 +1,126 @@
+"""The PyTorch adapter."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from lossbackend.backends.composed import ComposedOps
+from lossbackend.ops import Tensor
+
+_DTYPES = {
+    name: getattr(torch, name)
+    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_DTYPES["index"] = torch.int64  # gather takes no other
+
+
+class TorchOps(ComposedOps):
+    name = "torch"
+
+    # torch.abs has slope 0 at 0, clamp slope 1 on the closed interval, maximum splits ties: native where ComposedOps has to compose.
+    abs = staticmethod(torch.abs)
+    sign = staticmethod(torch.sign)
+    square = staticmethod(torch.square)
+    exp = staticmethod(torch.exp)
+    expm1 = staticmethod(torch.expm1)
+    log = staticmethod(torch.log)
+    log1p = staticmethod(torch.log1p)
+    sigmoid = staticmethod(torch.sigmoid)
+    relu = staticmethod(torch.relu)
+    where = staticmethod(torch.where)
+    ones_like = staticmethod(torch.ones_like)
+    equal = staticmethod(torch.eq)
+    isnan = staticmethod(torch.isnan)
+    isinf = staticmethod(torch.isinf)
+    reshape = staticmethod(torch.reshape)
+    expand_dims = staticmethod(torch.unsqueeze)
+    squeeze = staticmethod(torch.squeeze)
+    _root = staticmethod(torch.sqrt)
+
+    def is_tensor(self, x: Any) -> bool:
+        return isinstance(x, torch.Tensor)
+
+    def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
+        if isinstance(x, torch.Tensor):
+            return x
+        device = None if like is None else like.device
+        if isinstance(x, np.ndarray):
+            # torch shares memory with an array, but warns of a read-only one and refuses negative strides.
+            if not x.flags.writeable or any(stride < 0 for stride in x.strides):
+                x = x.copy()
+            return torch.as_tensor(x, device=device)
+        return torch.as_tensor(x, dtype=None if like is None else like.dtype, device=device)
+
+    def to_numpy(self, x: Tensor) -> Any:
+        x = x.detach().cpu()
+        return (x.float() if x.dtype is torch.bfloat16 else x).numpy()
+
+    def cast(self, x: Tensor, dtype: str) -> Tensor:
+        return x.to(_DTYPES[dtype])
+
+    def shape(self, x: Tensor) -> tuple[Any, ...]:
+        return tuple(x.shape)
+
+    def dtype(self, x: Tensor) -> str:
+        return _NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
+
+    def is_concrete(self, *tensors: Tensor) -> bool:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
+        for x in tensors:
+            # A subclass may be fake, distributed or symbolic; a tensor inside vmap or grad has no storage to look at.
+            if type(x) not in (torch.Tensor, torch.nn.Parameter) or x.device.type != "cpu" or torch._C._functorch.is_functorch_wrapped_tensor(x):
+                return False
+        return True
+
+    def stop_gradient(self, x: Tensor) -> Tensor:
+        return x.detach()
+
+    def clip(self, x: Tensor, low: Any, high: Any) -> Tensor:
+        return torch.clamp(x, low, high)
+
+    def minimum(self, x: Tensor, y: Tensor | float) -> Tensor:
+        return torch.clamp(x, max=y) if isinstance(y, (int, float)) else torch.minimum(x, y)
+
+    def maximum(self, x: Tensor, y: Tensor | float) -> Tensor:
+        return torch.clamp(x, min=y) if isinstance(y, (int, float)) else torch.maximum(x, y)
+
+    def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return torch.sum(x, dim=axis, keepdim=keepdims)
+
+    def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return torch.mean(x, dim=axis, keepdim=keepdims)
+
+    def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        # torch.max gives the whole gradient of a tie to one entry.
+        return torch.amax(x, dim=() if axis is None else axis, keepdim=keepdims)
+
+    def any(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return torch.any(x, dim=axis, keepdim=keepdims)
+
+    def all(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return torch.all(x, dim=axis, keepdim=keepdims)
+
+    def softmax(self, x: Tensor, axis: int = -1) -> Tensor:
+        return torch.softmax(x, dim=axis)
+
+    def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
+        return torch.gather(x, axis, ids.unsqueeze(axis)).squeeze(axis)
+
+    def one_hot(self, ids: Tensor, classes: int, dtype: str = "float32") -> Tensor:
+        return (ids.unsqueeze(-1) == torch.arange(classes, device=ids.device)).to(_DTYPES[dtype])
+
+    def concat(self, tensors: list[Tensor], axis: int = 0) -> Tensor:
+        return torch.cat(tensors, dim=axis)
+
+    def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.detach().requires_grad_()
+        value = function(x)
+        (gradient,) = torch.autograd.grad(value, x)
+        return value.detach(), gradient
+
+
+OPS = TorchOps()

@@ -1,0 +1,518 @@
+"""``@loss``: turns a definition, written once against ``Ops``, into the public function that runs on every backend.
+
+The public function resolves the backend, converts, checks shapes and values, lifts half precision and lets the backend run the definition. This is the
+only place that does. Compilers trace all of it, so it holds no context manager, no import machinery and no cache (docs/tracing.md).
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
+
+import numpy as np
+
+from lossbackend import dispatch, options as option_types
+from lossbackend.ops import Ops, Tensor
+from lossbackend.options import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, Labels, PosWeight, Positive
+from lossbackend.reduction import left_align
+
+__all__ = ["Axis", "ClassId", "ClassWeight", "Epsilon", "Flag", "Fraction", "Labels", "LossFunction", "PosWeight", "Positive", "loss"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# What stands in for an entry that a mask, a weight of 0 or ignore_class leaves out: ordinary input of any loss, away from every kink and pole.
+_HARMLESS_TRUE, _HARMLESS_PRED = 1.0, 0.5
+
+# The dtypes that losses are computed in; others are cast to float32.
+_COMPUTED = frozenset({"float32", "float64", "longdouble", "float128", "float96"})
+
+
+class LossFunction(Protocol[P]):
+    """A public loss: one value per sample, in y_pred's framework and, half precision apart, in its dtype."""
+
+    __name__: str
+    definition: "Definition"
+
+    def __call__(self, y_true: Any, y_pred: T, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+
+class Losses(NamedTuple):
+    """Per-sample losses, 0 where ``selected`` is False, with what a reduction needs to know of them."""
+
+    ops: Ops
+    values: Tensor
+    unmasked: Tensor | None
+    selected: Tensor | None
+    weights: Tensor | None
+    class_weights: Tensor | None
+
+
+class Definition:
+    """What ``@loss`` knows of a loss: the formula, its options and what it asks of its input."""
+
+    def __init__(self, formula: Callable[..., Tensor], aliases: tuple[str, ...], sparse: bool, min_classes: int, interacting: bool) -> None:
+        parameters = list(inspect.signature(formula).parameters.values())
+        if len(parameters) < 3 or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+            raise TypeError(f"@loss: {formula.__name__} must take (ops, y_true, y_pred, ...options), each option by name")
+        self.formula = formula
+        self.name = formula.__name__
+        self.aliases = aliases
+        self.sparse = sparse
+        self.min_classes = min_classes
+        self.interacting = interacting
+        self.targets = (parameters[1].name, parameters[2].name)
+        option_parameters = parameters[3:]
+        self.options = tuple(p.name for p in option_parameters)
+        self.positional = tuple(p.name for p in option_parameters if p.kind is not p.KEYWORD_ONLY)
+        self.defaults = MappingProxyType({p.name: p.default for p in option_parameters if p.default is not p.empty})
+        self.checks = {p.name: check for p in option_parameters if (check := _check_of(p)) is not None}
+        self.signature = inspect.Signature(
+            [parameters[1].replace(annotation=Any), parameters[2].replace(annotation=Any)]
+            + [p.replace(annotation=_bare(p.annotation)) for p in option_parameters],
+            return_annotation=Any,
+        )
+
+    def __repr__(self) -> str:
+        return f"<definition of {self.name}>"
+
+    def bind(self, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """(y_true, y_pred, options) of a call, options checked and complete."""
+        if len(args) == 2 and not given:
+            return args[0], args[1], self.complete({})
+        names = self.targets + self.positional
+        if len(args) > len(names):
+            raise TypeError(f"{self.name}: takes {len(names)} positional arguments ({', '.join(names)}), got {len(args)}")
+        for name in names[: len(args)]:
+            if name in given:
+                raise TypeError(f"{self.name}: {name} was given twice")
+        given = {**dict(zip(names, args, strict=False)), **given}
+        for name in self.targets:
+            if name not in given:
+                raise TypeError(f"{self.name}: {name} is missing")
+        y_true = given.pop(self.targets[0])
+        y_pred = given.pop(self.targets[1])
+        return y_true, y_pred, self.complete(given)
+
+    def complete(self, given: dict[str, Any]) -> dict[str, Any]:
+        """All options: those given, checked, and the defaults of the others."""
+        options = dict(self.defaults)
+        for name in given:
+            if name not in self.options:
+                raise TypeError(f"{self.name}: {self._unknown_option(name)}")
+            options[name] = self.check(name, given[name])
+        if "epsilon" in options and options["epsilon"] is None:
+            # A number from here on, so that no compiled definition keeps an old one.
+            options["epsilon"] = option_types.epsilon()
+        if len(options) != len(self.options):
+            missing = ", ".join(name for name in self.options if name not in options)
+            raise TypeError(f"{self.name}: option {missing} is missing")
+        return options
+
+    def check(self, name: str, value: Any) -> Any:
+        """The option's value as a plain Python object; ValueError or TypeError if it cannot be one."""
+        check = self.checks.get(name)
+        return option_types.plain(value) if check is None else check(self.name, name, value)
+
+    def _unknown_option(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self.options, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(self.options) or "none"
+        return f"unknown option {name!r}{hint} (options: {known})"
+
+
+def _check_of(parameter: inspect.Parameter) -> Callable[[str, str, Any], Any] | None:
+    """The check that the option's type carries; ``axis`` and ``epsilon`` mean the same in every loss, a user's unannotated one included."""
+    for extra in getattr(parameter.annotation, "__metadata__", ()):
+        if callable(extra):
+            return extra  # type: ignore[no-any-return]
+    by_name = {"axis": Axis, "epsilon": Epsilon}.get(parameter.name)
+    return None if by_name is None else by_name.__metadata__[0]  # type: ignore[attr-defined, no-any-return]
+
+
+def _bare(annotation: Any) -> Any:
+    """float for Annotated[float, ...]: what a reader of the signature wants to see."""
+    return get_args(annotation)[0] if hasattr(annotation, "__metadata__") and get_origin(annotation) is not None else annotation
+
+
+@overload
+def loss(formula: Callable[Concatenate[Any, Any, Any, P], Any], /) -> LossFunction[P]: ...
+@overload
+def loss(
+    *, aliases: tuple[str, ...] = (), sparse: bool = False, min_classes: int = 0, interacting: bool = False
+) -> Callable[[Callable[Concatenate[Any, Any, Any, P], Any]], LossFunction[P]]: ...
+def loss(
+    formula: Any = None, /, *, aliases: tuple[str, ...] = (), sparse: bool = False, min_classes: int = 0, interacting: bool = False
+) -> Any:
+    """Make a loss for every backend of a definition ``(ops, y_true, y_pred, ...options)`` that returns one value per sample.
+
+    The definition sees tensors of one framework and one floating dtype, float32 or wider, of equal shape, and reduces their last axis (or the axis that
+    its option ``axis`` names).
+
+    aliases: other names of the same loss.
+    sparse: y_true holds class ids instead of one value per prediction; they arrive as integers within range.
+    min_classes: fewer classes along the loss axis than this are an error.
+    interacting: the samples depend on each other, so that the loss of a part is not a part of the losses.
+
+    An option named ``axis`` is checked as an int, one named ``epsilon`` is ``lossbackend.epsilon()`` when None.
+
+    >>> import numpy as np
+    >>> @loss
+    ... def charbonnier(ops, y_true, y_pred, *, scale=1e-3):
+    ...     return ops.mean(ops.sqrt(ops.square(y_pred - y_true) + scale**2), axis=-1)
+    >>> charbonnier(np.array([[0.0, 4.0]]), np.array([[3.0, 4.0]]), scale=4.0)
+    array([4.5])
+    """
+    if formula is None:
+        return lambda formula: loss_of(Definition(formula, aliases, sparse, min_classes, interacting))
+    return loss_of(Definition(formula, aliases, sparse, min_classes, interacting))
+
+
+def loss_of(definition: Definition, pinned: str | None = None) -> Any:
+    """The public function of a definition, for one framework only if ``pinned``."""
+
+    def public(*args, **options):  # type: ignore[no-untyped-def]
+        y_true, y_pred, values = definition.bind(args, options)
+        return evaluate(definition, y_true, y_pred, values, pinned=pinned).values
+
+    # Dynamo counts recompilations per code object: functions that share one fail from the ninth loss on.
+    public.__code__ = public.__code__.replace(co_name=definition.name, co_qualname=definition.name)
+    public.__name__ = public.__qualname__ = definition.name
+    public.__module__ = definition.formula.__module__ if pinned is None else f"lossbackend.{pinned}"
+    public.__doc__ = definition.formula.__doc__
+    # With functools.wraps and its __wrapped__, tf.function(loss) looks for the definition's own parameters, ops among them.
+    public.__signature__ = definition.signature  # type: ignore[attr-defined]
+    public.definition = definition  # type: ignore[attr-defined]
+    return public
+
+
+def evaluate(
+    definition: Definition,
+    y_true: Any,
+    y_pred: Any,
+    options: dict[str, Any],
+    sample_weight: Any = None,
+    mask: Any = None,
+    pinned: str | None = None,
+) -> Losses:
+    """The per-sample losses of a call, on the backend that its arguments choose."""
+    name = definition.name
+    arguments = {"y_true": y_true, "y_pred": y_pred, "sample_weight": sample_weight, "mask": mask, **options}
+    ops, like = dispatch.resolve(name, arguments, pinned)
+
+    y_pred = predictions(ops, name, y_pred, like)
+    dtype = ops.dtype(y_pred)
+    axis = options.get("axis", -1)
+    ids = None
+    if definition.sparse:
+        y_true, ids = read_ids(ops, name, "y_true", y_true, y_pred)
+        y_true, axis = _sparse_shapes(ops, definition, y_true, y_pred, axis)
+    else:
+        y_true = _floats(ops, name, "y_true", y_true, dtype, y_pred)
+        y_true, y_pred, axis = _dense_shapes(ops, definition, y_true, y_pred, axis)
+    shape = ops.shape(y_pred)
+    sample_shape = _without(shape, axis)
+    size = shape[axis]
+
+    unmasked = None if mask is None else _mask(ops, name, mask, sample_shape, y_pred)
+    if definition.sparse and options.get("ignore_class") is not None:
+        kept = ~ops.equal(y_true, options["ignore_class"])
+        unmasked = kept if unmasked is None else unmasked & kept
+    weights = None if sample_weight is None else _weights(ops, name, sample_weight, sample_shape, dtype, y_pred)
+    selected = unmasked
+    if weights is not None:
+        selected = ~ops.equal(weights, 0) if unmasked is None else unmasked & ~ops.equal(weights, 0)
+    if selected is not None:
+        y_pred = ops.where(ops.expand_dims(selected, axis), y_pred, _HARMLESS_PRED)
+        if not definition.sparse:
+            y_true = ops.where(ops.expand_dims(selected, axis), y_true, _HARMLESS_TRUE)
+
+    bad = None
+    if definition.sparse:
+        classes = size if isinstance(size, int) else ops.sum(ops.ones_like(y_pred), axis=axis)
+        concrete = ops.is_concrete(y_pred) if ids is not None else ops.is_concrete(y_true, y_pred)
+        y_true, bad = check_ids(ops, name, "y_true", y_true, ids, classes, selected, concrete)
+    options = _prepare_options(ops, definition, options, size, y_pred)
+
+    if isinstance(size, int) and size == 0:
+        values = ops.sum(y_pred, axis=axis)
+    else:
+        values = ops.run(definition.formula, y_true, y_pred, options)
+    if bad is not None:
+        # Times NaN, not a selected NaN, so that the gradient of such a sample is NaN too, never a plausible 0.
+        values = values * ops.where(bad, float("nan"), ops.ones_like(values))
+    if selected is not None:
+        values = ops.where(selected, values, 0.0)
+    class_weights = None
+    if options.get("class_weight") is not None:
+        class_weights = _true_class_weights(ops, options["class_weight"], y_true, y_pred, axis, definition.sparse)
+    return Losses(ops, values, unmasked, selected, weights, class_weights)
+
+
+# What comes in
+
+
+def neutral_array(loss: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
+    """A NumPy array of numbers from whatever names no framework: arrays, numbers, lists, pandas objects."""
+    if type(value) is np.ndarray:
+        array = value
+    else:
+        if value is None or isinstance(value, (str, bytes)):
+            raise TypeError(f"{loss}: {argument} must be a tensor, an array or numbers, got {value!r}")
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{loss}: {argument} is a masked array, whose mask would be lost: pass its .data, and mask= to a loss object")
+        if isinstance(value, (list, tuple)) and value and dispatch.framework(value[0]) is not None:
+            raise TypeError(f"{loss}: {argument} is a {type(value).__name__} of {dispatch.framework(value[0])} tensors: stack them into one tensor")
+        try:
+            array = np.asarray(value)
+        except Exception as error:
+            raise TypeError(f"{loss}: {argument} of type {type(value).__name__} cannot be read as an array: {error}") from error
+    if array.dtype.kind == "V" and array.dtype.name.startswith(("bfloat", "float")):
+        return array.astype(np.float32)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{loss}: {argument} must hold real numbers, got dtype {array.dtype}")
+    return array
+
+
+def _is_neutral(ops: Ops, value: Any) -> bool:
+    return ops.name == "numpy" or not ops.is_tensor(value)
+
+
+def predictions(ops: Ops, loss: str, value: Any, like: Tensor | None) -> Tensor:
+    """y_pred as a tensor in the type that the loss is computed in: its own, float32 for half precision, integers, bools, lists and numbers.
+
+    A half-precision sum overflows at 65504, and a gradient scaler needs float32; the gradient flows back through the cast in y_pred's own type.
+    """
+    if _is_neutral(ops, value):
+        array = neutral_array(loss, "y_pred", value)
+        typed = hasattr(value, "dtype") or hasattr(value, "__array__")
+        if not typed or array.dtype.kind != "f" or array.dtype.itemsize < 4:
+            array = array.astype(np.float32)
+        value = ops.asarray(array, like)
+    dtype = ops.dtype(value)
+    if dtype in _COMPUTED:
+        return value
+    _check_real(loss, "y_pred", dtype)
+    return ops.cast(value, "float32")
+
+
+def _floats(ops: Ops, loss: str, argument: str, value: Any, dtype: str, like: Tensor) -> Tensor:
+    """Dense labels or weights as a tensor of that dtype, on the device of ``like``."""
+    if _is_neutral(ops, value):
+        # Cast before the framework sees it: JAX would make 32-bit integers of 64-bit ones.
+        return ops.asarray(neutral_array(loss, argument, value).astype(dtype, copy=False), like)
+    own = ops.dtype(value)
+    if own == dtype:
+        return ops.asarray(value, like)
+    _check_real(loss, argument, own)
+    return ops.cast(value, dtype)
+
+
+def _check_real(loss: str, argument: str, dtype: str) -> None:
+    if not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
+        raise TypeError(f"{loss}: {argument} must hold real numbers, got dtype {dtype}")
+
+
+def _weights(ops: Ops, loss: str, value: Any, shape: tuple[Any, ...], dtype: str, like: Tensor) -> Tensor:
+    return left_align(ops, loss, "sample_weight", _floats(ops, loss, "sample_weight", value, dtype, like), shape)
+
+
+def _mask(ops: Ops, loss: str, value: Any, shape: tuple[Any, ...], like: Tensor) -> Tensor:
+    if _is_neutral(ops, value):
+        mask = ops.asarray(neutral_array(loss, "mask", value).astype(bool, copy=False), like)
+    else:
+        mask = ops.cast(value, "bool")
+    return left_align(ops, loss, "mask", mask, shape)
+
+
+# Shapes
+
+
+def _axis_of(ops: Ops, definition: Definition, y_pred: Tensor, axis: int) -> int:
+    """The loss axis, counted from the left; ValueError unless it has enough classes."""
+    shape = ops.shape(y_pred)
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"{definition.name}: axis {axis} is out of range for y_pred of shape {shape}")
+    size = shape[axis]
+    if isinstance(size, int) and size < definition.min_classes:
+        hint = ": for a single probability or logit per sample use binary_crossentropy" if size == 1 else ""
+        raise ValueError(
+            f"{definition.name}: needs at least {definition.min_classes} classes along axis {axis}, got y_pred of shape {shape}{hint}"
+        )
+    return axis % len(shape)
+
+
+def _dense_shapes(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, Tensor, int]:
+    """Equal shapes, (N,) with (N, 1), or two scalars; nothing else, because broadcasting (N,) against (N, 1) averages N × N differences."""
+    true_shape, pred_shape = ops.shape(y_true), ops.shape(y_pred)
+    if len(true_shape) == 1 and len(pred_shape) == 2 and pred_shape[1] == 1:
+        y_true = ops.expand_dims(y_true, -1)
+    elif len(pred_shape) == 1 and len(true_shape) == 2 and true_shape[1] == 1:
+        y_pred = ops.expand_dims(y_pred, -1)
+    elif len(true_shape) == len(pred_shape) == 0:
+        y_true, y_pred = ops.reshape(y_true, (1,)), ops.reshape(y_pred, (1,))
+    if not _same_shape(ops.shape(y_true), ops.shape(y_pred)):
+        raise ValueError(_different_shapes(definition, true_shape, pred_shape, axis))
+    return y_true, y_pred, _axis_of(ops, definition, y_pred, axis)
+
+
+def _same_shape(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    """Whether the shapes are equal as far as they are known."""
+    if len(first) != len(second):
+        return False
+    for one, other in zip(first, second, strict=True):
+        if isinstance(one, int) and isinstance(other, int) and one != other:
+            return False
+    return True
+
+
+def _without(shape: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
+    return shape[:axis] + shape[axis + 1 :] if axis >= 0 else shape[: len(shape) + axis] + shape[len(shape) + axis + 1 :]
+
+
+def _different_shapes(definition: Definition, true_shape: tuple[Any, ...], pred_shape: tuple[Any, ...], axis: int) -> str:
+    message = f"{definition.name}: y_true and y_pred must have the same shape, got {true_shape} and {pred_shape}."
+    in_range = -len(pred_shape) <= axis < len(pred_shape)
+    if definition.min_classes and in_range and true_shape in (_without(pred_shape, axis), (*_without(pred_shape, axis), 1)):
+        return (
+            f"{message} y_true looks like integer class ids: use sparse_categorical_crossentropy, "
+            f"or to_categorical(y_true, num_classes={pred_shape[axis]}) for one-hot labels."
+        )
+    return f"{message} Nothing is broadcast; reshape one of them (only (N,) with (N, 1) is understood)."
+
+
+def _sparse_shapes(ops: Ops, definition: Definition, ids: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, int]:
+    """The class ids in y_pred's shape without the class axis, where they may come with size 1."""
+    pred_shape, true_shape = ops.shape(y_pred), ops.shape(ids)
+    if not pred_shape:
+        raise ValueError(f"{definition.name}: y_pred needs a class axis, got a scalar")
+    axis = _axis_of(ops, definition, y_pred, axis)
+    expected = _without(pred_shape, axis)
+    if len(true_shape) == len(pred_shape) and true_shape[axis] == 1:
+        ids = ops.squeeze(ids, axis)
+    if not _same_shape(ops.shape(ids), expected):
+        hint = ""
+        if true_shape == pred_shape:
+            hint = " y_true looks one-hot: use categorical_crossentropy, or argmax it along the class axis."
+        with_one = (*pred_shape[:axis], 1, *pred_shape[axis + 1 :])
+        raise ValueError(
+            f"{definition.name}: y_true must have the shape of y_pred without the class axis, {expected} or {with_one}, "
+            f"got {true_shape} for y_pred of shape {pred_shape}.{hint}"
+        )
+    return ids, axis
+
+
+# Class ids
+
+
+def read_ids(ops: Ops, loss: str, argument: str, value: Any, like: Tensor | None) -> tuple[Tensor, np.ndarray[Any, Any] | None]:
+    """Class ids as a tensor, never by way of a float type, and the array they came in if that was NumPy's."""
+    array = None
+    if _is_neutral(ops, value):
+        array = neutral_array(loss, argument, value)
+        representable = array
+        if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+            # JAX keeps the lower 32 bits, which would make a valid id of 2**32 + 1.
+            inside = (array >= -(2**31)) & (array < 2**31)
+            representable = np.where(inside, array, -1).astype(np.int64)
+        value = ops.asarray(representable, like)
+    dtype = ops.dtype(value)
+    _check_real(loss, argument, dtype)
+    if dtype.startswith(("float", "bfloat")):
+        return value, array
+    return ops.cast(ops.cast(value, "int32") if dtype == "bool" else value, "index"), array
+
+
+def check_ids(
+    ops: Ops,
+    loss: str,
+    argument: str,
+    ids: Tensor,
+    array: np.ndarray[Any, Any] | None,
+    classes: Any,
+    selected: Tensor | None,
+    concrete: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Ids that are all within range, and where they were not (None: nowhere).
+
+    A bad id is a ValueError where values can be looked at. Where they cannot, the caller makes the offending samples NaN.
+    """
+    floating = ops.dtype(ids).startswith(("float", "bfloat"))
+    if concrete and isinstance(classes, int):
+        looked_at = ops.to_numpy(ids) if array is None else array.reshape(ops.shape(ids))
+        bad = ~((looked_at >= 0) & (looked_at < classes))
+        if floating:
+            bad |= looked_at != np.floor(looked_at)
+        if selected is not None:
+            bad &= ops.to_numpy(selected)
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            found = looked_at[where].item()
+            at = f" at index {where[0] if len(where) == 1 else where}" if where else ""
+            what = "is not a whole number" if isinstance(found, float) and found != np.floor(found) else f"is outside 0 ... {classes - 1}"
+            raise ValueError(
+                f"{loss}: {argument} must hold class ids from 0 to {classes - 1} ({classes} classes); {found}{at} {what} "
+                f"(smallest {looked_at.min().item()}, largest {looked_at.max().item()})."
+            )
+        wrong = None
+    else:
+        if isinstance(classes, int):
+            good = (ids >= 0) & (ids < classes)
+        else:
+            # The number of classes is not known before the graph runs: count them.
+            good = (ids >= 0) & (ops.cast(ids, ops.dtype(classes)) < classes)
+        if floating:
+            good = good & ops.equal(ids, ops.cast(ops.cast(ops.where(good, ids, 0.0), "index"), ops.dtype(ids)))
+        wrong = ~good if selected is None else selected & ~good
+        selected = good if selected is None else selected & good
+    if selected is not None:
+        ids = ops.where(selected, ids, 0.0 if floating else 0)
+    return ops.cast(ids, "index"), wrong
+
+
+# Options that hold tensors
+
+
+def _prepare_options(ops: Ops, definition: Definition, options: dict[str, Any], size: Any, y_pred: Tensor) -> dict[str, Any]:
+    """Options as the definition takes them: weights of the right length, arrays and tensors in the type of the computation."""
+    prepared = dict(options)
+    for name, value in options.items():
+        if isinstance(value, np.ndarray) or ops.is_tensor(value):
+            prepared[name] = _floats(ops, definition.name, name, value, ops.dtype(y_pred), y_pred)
+    if options.get("class_weight") is not None:
+        prepared["class_weight"] = _per_class(ops, definition, prepared["class_weight"], size)
+    weights = prepared.get("pos_weight")
+    if weights is not None and not isinstance(weights, (int, float)):
+        _check_length(ops, definition, "pos_weight", weights, ops.shape(y_pred)[-1], scalar=True)
+    return prepared
+
+
+def _per_class(ops: Ops, definition: Definition, weights: Any, classes: Any) -> Any:
+    """One weight per class; a {class: weight} that leaves some out weighs those 1."""
+    if isinstance(weights, tuple) and weights and isinstance(weights[0], tuple):
+        if not isinstance(classes, int):
+            raise ValueError(f"{definition.name}: class_weight as a dict needs a number of classes that is known; give one weight per class")
+        complete = [1.0] * classes
+        for class_id, weight in weights:
+            if not 0 <= class_id < classes:
+                raise ValueError(f"{definition.name}: class_weight names class {class_id}, outside 0 ... {classes - 1}")
+            complete[class_id] = weight
+        return tuple(complete)
+    _check_length(ops, definition, "class_weight", weights, classes)
+    return weights
+
+
+def _check_length(ops: Ops, definition: Definition, option: str, weights: Any, wanted: Any, scalar: bool = False) -> None:
+    shape = (len(weights),) if isinstance(weights, tuple) else ops.shape(weights)
+    if not _same_shape(shape, (wanted,)) and not (scalar and shape == ()):
+        raise ValueError(f"{definition.name}: {option} must hold {wanted} numbers, one per entry of the last axis or class, got shape {shape}")
+
+
+def _true_class_weights(ops: Ops, weights: Any, y_true: Tensor, y_pred: Tensor, axis: int, sparse: bool) -> Tensor:
+    """The weight of each sample's true class."""
+    per_class = ops.asarray(weights, like=y_pred)
+    rank = len(ops.shape(y_pred))
+    along = ops.reshape(per_class, tuple(-1 if i == axis else 1 for i in range(rank)))
+    weighted = along * ops.ones_like(y_pred)
+    return ops.take_class(weighted, y_true, axis=axis) if sparse else ops.sum(weighted * y_true, axis=axis)

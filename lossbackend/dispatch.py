@@ -1,0 +1,228 @@
+"""Which backend runs a call.
+
+A framework tensor among the arguments decides. Only when there is none: the ``use_backend`` block, else ``set_backend``, else the environment variable
+``LOSSBACKEND``, else NumPy, all read at call time.
+"""
+
+import difflib
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from lossbackend.ops import Ops
+
+BUILT_IN = ("numpy", "torch", "jax", "tensorflow")
+_SPELLINGS = {"np": "numpy", "pytorch": "torch", "tf": "tensorflow", "tensorflow-cpu": "tensorflow"}
+
+# Values of these types name no framework; asking for the exact type first is cheaper than any isinstance.
+_NEUTRAL = frozenset({np.ndarray, float, int, bool, list, tuple, str, type(None)})
+
+# A process-wide flag, not read from the environment at each call: a compiler follows a call that holds a tensor, and fixes the flag at trace.
+STRICT = os.environ.get("LOSSBACKEND_STRICT", "") not in ("", "0")
+
+_loaded: dict[str, Ops] = {}
+_third_party: tuple[Ops, ...] = ()
+_loading = threading.Lock()
+_process_wide: str | None = None
+_block: ContextVar[str | None] = ContextVar("lossbackend_use_backend", default=None)
+
+
+def _numpy() -> Ops:
+    from lossbackend.backends.numpy_backend import OPS
+
+    return OPS
+
+
+def _torch() -> Ops:
+    from lossbackend.backends.torch_backend import OPS
+
+    return OPS
+
+
+def _jax() -> Ops:
+    from lossbackend.backends.jax_backend import OPS
+
+    return OPS
+
+
+def _tensorflow() -> Ops:
+    from lossbackend.backends.tensorflow_backend import OPS
+
+    return OPS
+
+
+_LOADERS: dict[str, Callable[[], Ops]] = {"numpy": _numpy, "torch": _torch, "jax": _jax, "tensorflow": _tensorflow}
+
+
+def _entry_points() -> dict[str, Any]:
+    """Third-party adapters, by name: the entry-point group ``lossbackend.backends``."""
+    from importlib.metadata import entry_points
+
+    return {entry.name.lower(): entry for entry in entry_points(group="lossbackend.backends")}
+
+
+def canonical(name: str) -> str:
+    """The one spelling of a backend's name; ValueError with near matches for an unknown one."""
+    if not isinstance(name, str):
+        raise TypeError(f"a backend is named by a string, got {name!r}")
+    wanted = name.strip().lower()
+    wanted = _SPELLINGS.get(wanted, wanted)
+    if wanted in _loaded or wanted in BUILT_IN:
+        return wanted
+    third_party = _entry_points()
+    if wanted in third_party:
+        return wanted
+    known = [*BUILT_IN, *third_party]
+    near = difflib.get_close_matches(wanted, [*known, *_SPELLINGS], n=1, cutoff=0.5)
+    hint = f"; did you mean {_SPELLINGS.get(near[0], near[0])!r}?" if near else ""
+    raise ValueError(f"unknown backend {name!r}{hint} Known: {', '.join(known)}" if hint else f"unknown backend {name!r}. Known: {', '.join(known)}")
+
+
+def _load(name: str) -> Ops:
+    """The adapter of that canonical name, imported on first use."""
+    global _third_party
+    try:
+        ops = _LOADERS[name]() if name in _LOADERS else _entry_points()[name].load()
+    except ImportError as error:
+        extra = f' Install it with: pip install "lossbackend[{name}]"' if name in BUILT_IN else ""
+        raise ImportError(f"the backend {name!r} cannot be imported ({error}).{extra}") from error
+    with _loading:
+        if name not in _loaded:
+            if name not in _LOADERS:
+                _third_party = (*_third_party, ops)
+            _loaded[name] = ops
+    return _loaded[name]
+
+
+def adapter(name: str) -> Ops:
+    """The adapter of that canonical name."""
+    ops = _loaded.get(name)
+    return _load(name) if ops is None else ops
+
+
+def selected() -> tuple[str, str]:
+    """The backend for input that names none, and what selected it."""
+    block = _block.get()
+    if block is not None:
+        return block, "use_backend"
+    return _selected_for_process()
+
+
+def _selected_for_process() -> tuple[str, str]:
+    if _process_wide is not None:
+        return _process_wide, "set_backend"
+    variable = os.environ.get("LOSSBACKEND", "")
+    if variable:
+        try:
+            return canonical(variable), "the environment variable LOSSBACKEND"
+        except ValueError as error:
+            raise ValueError(f"the environment variable LOSSBACKEND: {error}") from None
+    return "numpy", "the default"
+
+
+def get_backend(name: str | None = None) -> Ops:
+    """The adapter of that name, or the one for input that names no framework.
+
+    Names are case-insensitive; "pytorch", "tf" and "np" are understood. Raises ValueError for an unknown name, ImportError with the pip command for
+    a framework that is not installed.
+
+    >>> get_backend("np").name
+    'numpy'
+    """
+    return adapter(selected()[0] if name is None else canonical(name))
+
+
+def set_backend(name: str | None) -> None:
+    """Select the backend of the whole process for input that names no framework; None takes it back.
+
+    >>> set_backend("numpy")
+    >>> set_backend(None)
+    """
+    global _process_wide
+    _process_wide = None if name is None else get_backend(name).name
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[Ops]:
+    """Select the backend for input that names no framework, inside a ``with`` block of this thread or task.
+
+    >>> with use_backend("numpy") as backend:
+    ...     backend.name
+    'numpy'
+    """
+    ops = get_backend(name)
+    token = _block.set(ops.name)
+    try:
+        yield ops
+    finally:
+        _block.reset(token)
+
+
+def available_backends() -> list[str]:
+    """The names of the backends that can be imported here. Imports none of them.
+
+    >>> "numpy" in available_backends()
+    True
+    """
+    return [*(name for name in BUILT_IN if importlib.util.find_spec(name) is not None), *_entry_points()]
+
+
+def framework(value: Any) -> str | None:
+    """The name of the framework whose tensor this is; None for NumPy, numbers and lists.
+
+    A framework that was never imported has no tensors, so only imported ones are asked, and by ``isinstance``: that recognises tracers, Parameters
+    and subclasses.
+    """
+    if type(value) in _NEUTRAL:
+        return None
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):
+        return "torch"
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(value, getattr(jax, "Array", ())):
+        return "jax"
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and isinstance(value, (getattr(tensorflow, "Tensor", ()), getattr(tensorflow, "Variable", ()))):
+        return "tensorflow"
+    for ops in _third_party:
+        if ops.is_tensor(value):
+            return ops.name
+    return None
+
+
+def resolve(loss: str, arguments: Mapping[str, Any], pinned: str | None = None) -> tuple[Ops, Any]:
+    """The adapter for a call of ``loss`` with these arguments, and the first framework tensor among them (None where there is none)."""
+    found = tensor = None
+    for value in arguments.values():
+        name = framework(value)
+        if name is not None and name != found:
+            if found is not None:
+                raise TypeError(_mixed(loss, arguments))
+            found, tensor = name, value
+    if found is None:
+        return adapter(selected()[0] if pinned is None else pinned), None
+    if pinned is not None and found != pinned:
+        raise TypeError(f"{loss}: lossbackend.{pinned} takes {pinned} tensors and NumPy arrays, got a {found} tensor. Use lossbackend.{found}.{loss}.")
+    if STRICT and pinned is None:
+        _check_strict(loss, found)
+    return adapter(found), tensor
+
+
+def _mixed(loss: str, arguments: Mapping[str, Any]) -> str:
+    named = [f"{argument} is a {name} tensor" for argument, name in ((a, framework(v)) for a, v in arguments.items()) if name is not None]
+    return f"{loss}: tensors of two frameworks in one call ({', '.join(named)}). Convert one of them first, for example with numpy.asarray."
+
+
+def _check_strict(loss: str, found: str) -> None:
+    torch = sys.modules.get("torch")
+    tracing = torch is not None and torch.compiler.is_compiling()
+    name, reason = _selected_for_process() if tracing else selected()
+    if name != found:
+        raise TypeError(f"{loss}: LOSSBACKEND_STRICT is set and the backend is {name} ({reason}), got a {found} tensor.")

@@ -1,0 +1,160 @@
+"""Losses of probabilities, logits and rates. log is the natural logarithm, ε is epsilon() by default, ỹ are smoothed labels."""
+
+import math
+from typing import Any
+
+from lossbackend.definition import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, PosWeight, loss
+from lossbackend.ops import Ops, Tensor
+
+
+@loss(aliases=("cce",), min_classes=2)
+def categorical_crossentropy(
+    ops: Ops,
+    y_true: Tensor,
+    y_pred: Tensor,
+    from_logits: Flag = False,
+    label_smoothing: Fraction = 0.0,
+    *,
+    axis: Axis = -1,
+    epsilon: Epsilon = None,
+    class_weight: ClassWeight = None,
+) -> Tensor:
+    """Cross-entropy of one-hot labels or class probabilities, −Σ w ỹ log p along the class axis, with ỹ = y(1 − α) + α/C.
+
+    y_true and y_pred have one shape, the result is without ``axis``. Probabilities are divided by their sum and clipped to [ε, 1], so a loss is at most
+    16.118 and has gradient 0 there; with ``from_logits`` log p = log_softmax(z), which saturates nowhere. α is ``label_smoothing`` in [0, 1]; w is
+    ``class_weight``, C numbers or {class: weight}. ValueError for C = 1, and for integer class ids (see sparse_categorical_crossentropy).
+    Source: Keras 1; label smoothing: Szegedy et al., CVPR 2016, section 7.
+
+    >>> categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]])
+    array([0.6931472], dtype=float32)
+    """
+    log_p = _log_probability(ops, y_pred, from_logits, axis, epsilon)
+    target = _smooth(y_true, label_smoothing, ops.shape(y_pred)[axis])
+    return -ops.sum(ops.times(_along(ops, class_weight, y_pred, axis) * target, log_p), axis=axis)
+
+
+@loss(aliases=("scce",), min_classes=2, sparse=True)
+def sparse_categorical_crossentropy(
+    ops: Ops,
+    y_true: Tensor,
+    y_pred: Tensor,
+    from_logits: Flag = False,
+    axis: Axis = -1,
+    *,
+    ignore_class: ClassId = None,
+    label_smoothing: Fraction = 0.0,
+    epsilon: Epsilon = None,
+    class_weight: ClassWeight = None,
+) -> Tensor:
+    """Cross-entropy of integer class ids, −w log p of the true class: categorical_crossentropy of the one-hot labels, in every option.
+
+    y_true has y_pred's shape without ``axis``, or with size 1 there; the result is without ``axis``. Entries of ``ignore_class`` give 0 and are not
+    counted in a mean. An id outside 0 … C − 1 is a ValueError where values can be looked at, and a NaN for its sample under tracing. The fourth
+    positional parameter is ``axis``, as in Keras 2.3 (it is ignore_class in Keras 3). Source: Keras 1.
+
+    >>> sparse_categorical_crossentropy([1], [[0.5, 0.5]])
+    array([0.6931472], dtype=float32)
+    """
+    # @loss takes ignore_class entries out before they come here.
+    log_p = _log_probability(ops, y_pred, from_logits, axis, epsilon)
+    if class_weight is not None:
+        log_p = ops.times(_along(ops, class_weight, y_pred, axis) * ops.ones_like(log_p), log_p)
+    true_class = ops.take_class(log_p, y_true, axis=axis)
+    if _is_zero(label_smoothing):
+        return -true_class
+    # Σ ỹ log p, without the one-hot labels.
+    return -(ops.times(1.0 - label_smoothing, true_class) + ops.times(label_smoothing, ops.mean(log_p, axis=axis)))
+
+
+@loss(aliases=("bce", "BCE", "logloss"))
+def binary_crossentropy(
+    ops: Ops,
+    y_true: Tensor,
+    y_pred: Tensor,
+    from_logits: Flag = False,
+    label_smoothing: Fraction = 0.0,
+    *,
+    axis: Axis = -1,
+    epsilon: Epsilon = None,
+    pos_weight: PosWeight = None,
+) -> Tensor:
+    """Cross-entropy of independent yes-or-no labels, mean(−w ỹ log p − (1 − ỹ) log(1 − p)) along ``axis``, with ỹ = y(1 − α) + α/2.
+
+    y_true and y_pred have one shape, the result is without ``axis``. p and 1 − p are kept at ε or above, so a loss is at most 16.118 and has gradient 0
+    there; with ``from_logits`` the loss is mean(w ỹ softplus(−z) + (1 − ỹ) softplus(z)), which saturates nowhere: use logits where you can.
+    α is ``label_smoothing`` in [0, 1]; w is ``pos_weight``, a number or one per entry of the last axis. Source: Keras 1.
+
+    >>> binary_crossentropy([[1.0, 0.0]], [[0.5, 0.0]])
+    array([0.3465736], dtype=float32)
+    """
+    yes = _smooth(y_true, label_smoothing, 2)
+    no = _smooth(1.0 - y_true, label_smoothing, 2)
+    if pos_weight is not None:
+        yes = ops.asarray(pos_weight, like=y_pred) * yes
+    if from_logits:
+        return ops.mean(ops.times(yes, ops.softplus(-y_pred)) + ops.times(no, ops.softplus(y_pred)), axis=axis)
+    # 1 − ε is 0.99999988 in float32 and 1 in float16, so "p near 1" asks 1 − p; log(1 − p) is off by thousands of units in the last place at
+    # small p, log1p(−p) is not, and gets input that is harmless where it is not selected.
+    certain = 1.0 - y_pred < epsilon
+    log_no = ops.where(certain, math.log(epsilon), ops.log1p(-ops.where(certain | (y_pred < 0), 0.0, y_pred)))
+    return -ops.mean(yes * ops.log(ops.clip(y_pred, epsilon, 1.0)) + no * log_no, axis=axis)
+
+
+@loss(aliases=("kullback_leibler_divergence", "kld", "KLD"))
+def kl_divergence(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None, from_logits: Flag = False) -> Tensor:
+    """Kullback–Leibler divergence of p from y, Σ y(log y − log max(p, ε)) over the last axis, an entry with y = 0 contributing 0.
+
+    y_true and y_pred have one shape [..., C], the result [...]; with ``from_logits`` log p = log_softmax(z). Neither is renormalised, so it is negative
+    where p sums to more than y. y < 0 gives NaN. Source: Kullback and Leibler, Annals of Mathematical Statistics 22 (1951) 79.
+
+    >>> kl_divergence([[0.5, 0.5]], [[0.25, 0.75]])
+    array([0.14384103], dtype=float32)
+    """
+    log_p = ops.log_softmax(y_pred) if from_logits else ops.log(ops.maximum(y_pred, epsilon))
+    log_y = ops.log(ops.where(ops.equal(y_true, 0), 1.0, y_true))
+    return ops.sum(ops.times(y_true, log_y - log_p), axis=-1)
+
+
+@loss
+def poisson(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None, log_input: Flag = False) -> Tensor:
+    """Negative log-likelihood of counts y under Poisson rates p, without the term in y alone: mean(p − y log(p + ε)).
+
+    y_true and y_pred have one shape [..., D], the result [...]; with ``log_input`` y_pred is z = log p, and the loss mean(eᶻ − y z). p < −ε gives NaN.
+    Source: Keras 1.
+
+    >>> poisson([[1.0]], [[2.0]])
+    array([1.3068527], dtype=float32)
+    """
+    # p outgrows log p, so an infinite p is an infinite loss; inf − inf would be NaN.
+    finite = ops.where(ops.equal(y_pred, math.inf), 0.0, y_pred)
+    if log_input:
+        return ops.mean(ops.exp(y_pred) - ops.times(y_true, finite), axis=-1)
+    return ops.mean(y_pred - ops.times(y_true, ops.log(finite + epsilon)), axis=-1)
+
+
+def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, epsilon: float) -> Tensor:
+    """log p of every class."""
+    if from_logits:
+        return ops.log_softmax(y_pred, axis=axis)
+    total = ops.sum(y_pred, axis=axis, keepdims=True)
+    total = ops.where(ops.equal(total, 0), 1.0, ops.where(ops.isinf(total), math.nan, total))
+    return ops.log(ops.clip(y_pred / total, epsilon, 1.0))
+
+
+def _smooth(y_true: Tensor, label_smoothing: Any, classes: int) -> Tensor:
+    """ỹ = y(1 − α) + α/C."""
+    return y_true if _is_zero(label_smoothing) else y_true * (1.0 - label_smoothing) + label_smoothing / classes
+
+
+def _is_zero(label_smoothing: Any) -> bool:
+    """Whether there is nothing to smooth; a traced α is not looked at."""
+    return isinstance(label_smoothing, (int, float)) and label_smoothing == 0
+
+
+def _along(ops: Ops, class_weight: Any, y_pred: Tensor, axis: int) -> Any:
+    """One weight per class, in a shape that broadcasts along the class axis; 1 where there are none."""
+    if class_weight is None:
+        return 1.0
+    rank = len(ops.shape(y_pred))
+    return ops.reshape(ops.asarray(class_weight, like=y_pred), tuple(-1 if i == axis % rank else 1 for i in range(rank)))

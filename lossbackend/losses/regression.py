@@ -1,0 +1,116 @@
+"""Losses of real numbers. e = p − y is the error, and the mean goes over the last axis."""
+
+import math
+
+from lossbackend.definition import Axis, Epsilon, Positive, loss
+from lossbackend.ops import Ops, Tensor
+
+# cosh e − 1 = e²/2! + e⁴/4! + … + e²⁰/20!; below 1 the next term is less than half a unit in the last place of float64.
+_COSH_MINUS_1 = tuple(1 / math.factorial(2 * k) for k in range(10, 0, -1))
+
+
+@loss(aliases=("mse", "MSE"))
+def mean_squared_error(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """Mean squared error, mean e².
+
+    y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 1.
+
+    >>> mean_squared_error([[0.0, 1.0]], [[1.0, 3.0]])
+    array([2.5], dtype=float32)
+    """
+    return ops.mean(ops.square(y_pred - y_true), axis=-1)
+
+
+@loss(aliases=("mae", "MAE"))
+def mean_absolute_error(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """Mean absolute error, mean |e|; gradient 0 at e = 0.
+
+    y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 1.
+
+    >>> mean_absolute_error([[0.0, 1.0]], [[1.0, 3.0]])
+    array([1.5], dtype=float32)
+    """
+    return ops.mean(ops.abs(y_pred - y_true), axis=-1)
+
+
+@loss(aliases=("mape", "MAPE"))
+def mean_absolute_percentage_error(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None) -> Tensor:
+    """Mean absolute percentage error, 100 · mean(|e| / max(|y|, ε)), in percent.
+
+    y_true and y_pred have one shape [..., D], the result [...]; ε = epsilon() by default. Source: Keras 1.
+
+    >>> mean_absolute_percentage_error([[2.0, 4.0]], [[1.0, 5.0]])
+    array([37.5], dtype=float32)
+    """
+    return 100.0 * ops.mean(ops.abs(y_pred - y_true) / ops.maximum(ops.abs(y_true), epsilon), axis=-1)
+
+
+@loss(aliases=("msle", "MSLE"))
+def mean_squared_logarithmic_error(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None) -> Tensor:
+    """Mean squared logarithmic error, mean (log(1 + max(p, ε)) − log(1 + max(y, ε)))²; gradient 0 at p < ε.
+
+    y_true and y_pred have one shape [..., D], the result [...]; ε = epsilon() by default. Source: Keras 1.
+
+    >>> mean_squared_logarithmic_error([[0.0]], [[1.0]])
+    array([0.4804529], dtype=float32)
+    """
+    ratio = ops.log1p(ops.maximum(y_pred, epsilon)) - ops.log1p(ops.maximum(y_true, epsilon))
+    return ops.mean(ops.square(ratio), axis=-1)
+
+
+@loss(aliases=("logcosh",))
+def log_cosh(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """Logarithm of the hyperbolic cosine of the error, mean log cosh e: e²/2 near 0, |e| − log 2 far out; gradient tanh(e).
+
+    y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 2.0.4.
+
+    >>> log_cosh([[0.0]], [[1e-4]])
+    array([5.e-09], dtype=float32)
+    """
+    error = y_pred - y_true
+    size = ops.abs(error)
+    near = size < 1.0
+    # Near 0, cosh e rounds to 1 and every form that takes its logarithm is all error: log1p of the series of cosh e − 1 (by Horner, in e²) is not.
+    square = ops.square(ops.where(near, error, 0.0))
+    series = 0.0
+    for coefficient in _COSH_MINUS_1:
+        series = (series + coefficient) * square
+    # Far out, cosh overflows, |e| − log 2 + log(1 + e^(−2|e|)) does not. Each branch gets input that is harmless where the other one is taken.
+    far = ops.where(near, 1.0, size)
+    return ops.mean(ops.where(near, ops.log1p(series), far - math.log(2.0) + ops.log1p(ops.exp(-2.0 * far))), axis=-1)
+
+
+@loss(aliases=("huber_loss",))
+def huber(ops: Ops, y_true: Tensor, y_pred: Tensor, delta: Positive = 1.0) -> Tensor:
+    """Huber loss, mean(½q² + δ(|e| − |q|)) with q = clip(e, −δ, δ): e²/2 up to δ, a line of slope δ from there.
+
+    y_true and y_pred have one shape [..., D], the result [...]; δ > 0, else ValueError. Source: Huber, Annals of Mathematical Statistics 35 (1964) 73.
+
+    >>> huber([[0.0, 0.0]], [[0.5, 3.0]])
+    array([1.3125], dtype=float32)
+    """
+    error = y_pred - y_true
+    near = ops.clip(error, -delta, delta)
+    return ops.mean(0.5 * ops.square(near) + delta * (ops.abs(error) - ops.abs(near)), axis=-1)
+
+
+@loss(aliases=("cosine_proximity", "cosine"))
+def cosine_similarity(ops: Ops, y_true: Tensor, y_pred: Tensor, axis: Axis = -1) -> Tensor:
+    """Negative cosine of the angle between y and p, −Σ ŷ p̂ along ``axis``: −1 for the same direction, 1 for the opposite one.
+
+    y_true and y_pred have one shape, the result is without ``axis``. A zero vector gives 0, with gradient 0. Source: Keras 2.3.
+
+    >>> cosine_similarity([[3.0, 4.0]], [[4.0, 3.0]])
+    array([-0.96000004], dtype=float32)
+    """
+    return -ops.sum(_direction(ops, y_true, axis) * _direction(ops, y_pred, axis), axis=axis)
+
+
+def _direction(ops: Ops, vector: Tensor, axis: int) -> Tensor:
+    """The unit vector of that direction; 0 for 0."""
+    # Squares of 1e-25 or 1e25 leave the range of float32. A vector scaled by its largest entry has a norm of 1 or more, and the same direction.
+    largest = ops.stop_gradient(ops.max(ops.abs(vector), axis=axis, keepdims=True))
+    zero = ops.equal(largest, 0)
+    scaled = vector / ops.where(zero, 1.0, largest)
+    norm = ops.sqrt(ops.sum(ops.square(scaled), axis=axis, keepdims=True))
+    return ops.where(zero, 0.0, scaled / ops.where(zero, 1.0, norm))

@@ -1,0 +1,164 @@
+"""What an option of a loss may be: a type for the editor, and a check that names the loss.
+
+``delta: Positive = 1.0`` in a definition is a float to a type checker, and to ``@loss`` a float that has to be positive.
+Checks return the value as a plain Python number, because ``float32_array * np.float64(2)`` is float64 in NumPy.
+"""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+
+_EPSILON = 1e-7
+
+
+def epsilon() -> float:
+    """The smallest probability that a logarithm sees, 1e-7 unless ``set_epsilon`` changed it.
+
+    >>> epsilon()
+    1e-07
+    """
+    return _EPSILON
+
+
+def set_epsilon(value: float) -> None:
+    """Change ``epsilon()`` for the whole process. A loss reads it at each call; inside a user's own jit it is fixed at trace.
+
+    Raises ValueError unless 0 < value < 1.
+
+    >>> set_epsilon(1e-7)
+    """
+    global _EPSILON
+    number = _number("set_epsilon", "value", value)
+    if not 0 < number < 1:
+        raise ValueError(f"set_epsilon: value must lie between 0 and 1, got {value!r}")
+    _EPSILON = number
+
+
+def plain(value: Any) -> Any:
+    """NumPy scalars and 0-d arrays as Python numbers; anything else as it is."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_foreign(value: Any) -> bool:
+    """Whether it may be a framework's tensor (a learned or traced option): its value is not ours to look at."""
+    return hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, (np.ndarray, np.generic))
+
+
+def _number(loss: str, option: str, value: Any) -> float:
+    value = plain(value)
+    if not _is_number(value):
+        raise TypeError(f"{loss}: {option} must be a number, got {value!r}")
+    return value  # type: ignore[no-any-return]
+
+
+def _positive(loss: str, option: str, value: Any) -> Any:
+    if _is_foreign(value):
+        return value
+    number = _number(loss, option, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{loss}: {option} must be positive and finite, got {value!r}")
+    return number
+
+
+def _fraction(loss: str, option: str, value: Any) -> Any:
+    if _is_foreign(value):
+        return value
+    number = _number(loss, option, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{loss}: {option} must lie between 0 and 1, got {value!r}")
+    return number
+
+
+def _epsilon(loss: str, option: str, value: Any) -> float:
+    if value is None:
+        return _EPSILON
+    number = _number(loss, option, value)
+    if not 0 < number < 1:
+        raise ValueError(f"{loss}: {option} must lie between 0 and 1, got {value!r}")
+    return number
+
+
+def _axis(loss: str, option: str, value: Any) -> int:
+    if not isinstance(value, (bool, np.bool_)):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise TypeError(f"{loss}: {option} must be an int, got {value!r}")
+
+
+def _flag(loss: str, option: str, value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise TypeError(f"{loss}: {option} must be True or False, got {value!r}")
+
+
+def _class_id(loss: str, option: str, value: Any) -> int | None:
+    return None if value is None else _axis(loss, option, value)
+
+
+def _weight(loss: str, option: str, value: Any) -> float:
+    number = _number(loss, option, value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{loss}: a weight in {option} must be finite and not negative, got {value!r}")
+    return number
+
+
+def _weights(loss: str, option: str, value: Any) -> tuple[float, ...]:
+    try:
+        return tuple(_weight(loss, option, weight) for weight in value)
+    except TypeError:
+        raise TypeError(f"{loss}: {option} must hold numbers, got {value!r}") from None
+
+
+def _class_weight(loss: str, option: str, value: Any) -> Any:
+    """C numbers as a tuple, {class: weight} as a tuple of pairs: hashable, so that loss objects are."""
+    if value is None or _is_foreign(value):
+        return value
+    if isinstance(value, Mapping):
+        value = tuple(value.items())
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{loss}: {option} must be one number per class, or a dict from class to number, got {value!r}")
+    if value and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in value):
+        pairs = sorted((_axis(loss, f"a class in {option}", class_id), _weight(loss, option, weight)) for class_id, weight in value)
+        if len({class_id for class_id, _ in pairs}) < len(pairs):
+            raise ValueError(f"{loss}: {option} names a class twice: {value!r}")
+        return tuple(pairs)
+    return _weights(loss, option, value)
+
+
+def _pos_weight(loss: str, option: str, value: Any) -> Any:
+    value = plain(value)
+    if value is None or _is_foreign(value):
+        return value
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return _weights(loss, option, value) if isinstance(value, (tuple, list)) else _weight(loss, option, value)
+
+
+def _labels(loss: str, option: str, value: Any) -> str:
+    if value not in ("auto", "pm1", "binary"):
+        raise ValueError(f"{loss}: {option} must be 'auto', 'pm1' or 'binary', got {value!r}")
+    return str(value)
+
+
+Positive: TypeAlias = Annotated[float, _positive]
+Fraction: TypeAlias = Annotated[float, _fraction]
+Epsilon: TypeAlias = Annotated[float | None, _epsilon]
+Axis: TypeAlias = Annotated[int, _axis]
+Flag: TypeAlias = Annotated[bool, _flag]
+ClassId: TypeAlias = Annotated[int | None, _class_id]
+ClassWeight: TypeAlias = Annotated[Sequence[float] | Mapping[int, float] | Any | None, _class_weight]
+PosWeight: TypeAlias = Annotated[float | Sequence[float] | Any | None, _pos_weight]
+Labels: TypeAlias = Annotated[Literal["auto", "pm1", "binary"], _labels]
