@@ -43,7 +43,9 @@ class TensorflowOps(ComposedOps):
         return isinstance(x, (tf.Tensor, tf.Variable))
 
     def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
-        if isinstance(x, (tf.Tensor, tf.Variable, np.ndarray)):
+        if isinstance(x, tf.Tensor):
+            return x
+        if isinstance(x, (tf.Variable, np.ndarray)):
             return tf.convert_to_tensor(x)
         return tf.convert_to_tensor(x, dtype=None if like is None else like.dtype)
 
@@ -54,9 +56,10 @@ class TensorflowOps(ComposedOps):
         return tf.cast(x, "int64" if dtype == "index" else dtype)
 
     def shape(self, x: Tensor) -> tuple[Any, ...]:
-        if x.shape.rank is None:
+        shape = x.shape
+        if shape.rank is None:
             raise ValueError("a tensor of unknown rank: give it one, for example with tensor.set_shape([None, 10])")
-        return tuple(x.shape)
+        return tuple(shape.as_list())
 
     def dtype(self, x: Tensor) -> str:
         return x.dtype.name  # type: ignore[no-any-return]

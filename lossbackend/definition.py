@@ -17,7 +17,7 @@ from lossbackend.ops import Ops, Tensor
 from lossbackend.options import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, Labels, PosWeight, Positive
 from lossbackend.reduction import left_align
 
-__all__ = ["Axis", "ClassId", "ClassWeight", "Epsilon", "Flag", "Fraction", "Labels", "LossFunction", "PosWeight", "Positive", "loss"]
+__all__ = ["Axis", "ClassId", "ClassWeight", "Epsilon", "Flag", "Fraction", "Labels", "LossFunction", "PosWeight", "Positive", "along_axis", "loss"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -207,11 +207,11 @@ def evaluate(
     ids = None
     if definition.sparse:
         y_true, ids = read_ids(ops, name, "y_true", y_true, y_pred)
-        y_true, axis = _sparse_shapes(ops, definition, y_true, y_pred, axis)
+        y_true, shape = _sparse_shapes(ops, definition, y_true, y_pred, axis)
     else:
         y_true = _floats(ops, name, "y_true", y_true, dtype, y_pred)
-        y_true, y_pred, axis = _dense_shapes(ops, definition, y_true, y_pred, axis)
-    shape = ops.shape(y_pred)
+        y_true, y_pred, shape = _dense_shapes(ops, definition, y_true, y_pred, axis)
+    axis = _axis_of(definition, shape, axis)
     sample_shape = _without(shape, axis)
     size = shape[axis]
 
@@ -329,10 +329,10 @@ def _mask(ops: Ops, loss: str, value: Any, shape: tuple[Any, ...], like: Tensor)
 # Shapes
 
 
-def _axis_of(ops: Ops, definition: Definition, y_pred: Tensor, axis: int) -> int:
-    """The loss axis, counted from the left; ValueError unless it has enough classes."""
-    shape = ops.shape(y_pred)
-    if not -len(shape) <= axis < len(shape):
+def _axis_of(definition: Definition, shape: tuple[Any, ...], axis: int) -> int:
+    """The loss axis of y_pred, counted from the left; ValueError unless it has enough classes."""
+    rank = len(shape)
+    if not -rank <= axis < rank:
         raise ValueError(f"{definition.name}: axis {axis} is out of range for y_pred of shape {shape}")
     size = shape[axis]
     if isinstance(size, int) and size < definition.min_classes:
@@ -340,21 +340,27 @@ def _axis_of(ops: Ops, definition: Definition, y_pred: Tensor, axis: int) -> int
         raise ValueError(
             f"{definition.name}: needs at least {definition.min_classes} classes along axis {axis}, got y_pred of shape {shape}{hint}"
         )
-    return axis % len(shape)
+    return axis % rank
 
 
-def _dense_shapes(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, Tensor, int]:
+def _dense_shapes(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
     """Equal shapes, (N,) with (N, 1), or two scalars; nothing else, because broadcasting (N,) against (N, 1) averages N × N differences."""
     true_shape, pred_shape = ops.shape(y_true), ops.shape(y_pred)
     if len(true_shape) == 1 and len(pred_shape) == 2 and pred_shape[1] == 1:
-        y_true = ops.expand_dims(y_true, -1)
-    elif len(pred_shape) == 1 and len(true_shape) == 2 and true_shape[1] == 1:
-        y_pred = ops.expand_dims(y_pred, -1)
-    elif len(true_shape) == len(pred_shape) == 0:
-        y_true, y_pred = ops.reshape(y_true, (1,)), ops.reshape(y_pred, (1,))
-    if not _same_shape(ops.shape(y_true), ops.shape(y_pred)):
+        y_true, aligned = ops.expand_dims(y_true, -1), (true_shape[0], 1)
+        if not _same_shape(aligned, pred_shape):
+            raise ValueError(_different_shapes(definition, true_shape, pred_shape, axis))
+        return y_true, y_pred, pred_shape
+    if len(pred_shape) == 1 and len(true_shape) == 2 and true_shape[1] == 1:
+        y_pred, aligned = ops.expand_dims(y_pred, -1), (pred_shape[0], 1)
+        if not _same_shape(true_shape, aligned):
+            raise ValueError(_different_shapes(definition, true_shape, pred_shape, axis))
+        return y_true, y_pred, aligned
+    if not _same_shape(true_shape, pred_shape):
         raise ValueError(_different_shapes(definition, true_shape, pred_shape, axis))
-    return y_true, y_pred, _axis_of(ops, definition, y_pred, axis)
+    if not pred_shape:
+        return ops.reshape(y_true, (1,)), ops.reshape(y_pred, (1,)), (1,)
+    return y_true, y_pred, pred_shape
 
 
 def _same_shape(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
@@ -382,12 +388,12 @@ def _different_shapes(definition: Definition, true_shape: tuple[Any, ...], pred_
     return f"{message} Nothing is broadcast; reshape one of them (only (N,) with (N, 1) is understood)."
 
 
-def _sparse_shapes(ops: Ops, definition: Definition, ids: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, int]:
+def _sparse_shapes(ops: Ops, definition: Definition, ids: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, tuple[Any, ...]]:
     """The class ids in y_pred's shape without the class axis, where they may come with size 1."""
     pred_shape, true_shape = ops.shape(y_pred), ops.shape(ids)
     if not pred_shape:
         raise ValueError(f"{definition.name}: y_pred needs a class axis, got a scalar")
-    axis = _axis_of(ops, definition, y_pred, axis)
+    axis = _axis_of(definition, pred_shape, axis)
     expected = _without(pred_shape, axis)
     if len(true_shape) == len(pred_shape) and true_shape[axis] == 1:
         ids = ops.squeeze(ids, axis)
@@ -400,7 +406,7 @@ def _sparse_shapes(ops: Ops, definition: Definition, ids: Tensor, y_pred: Tensor
             f"{definition.name}: y_true must have the shape of y_pred without the class axis, {expected} or {with_one}, "
             f"got {true_shape} for y_pred of shape {pred_shape}.{hint}"
         )
-    return ids, axis
+    return ids, pred_shape
 
 
 # Class ids
@@ -478,7 +484,7 @@ def _prepare_options(ops: Ops, definition: Definition, options: dict[str, Any], 
     """Options as the definition takes them: weights of the right length, arrays and tensors in the type of the computation."""
     prepared = dict(options)
     for name, value in options.items():
-        if isinstance(value, np.ndarray) or ops.is_tensor(value):
+        if type(value) not in dispatch.NEUTRAL and (isinstance(value, np.ndarray) or ops.is_tensor(value)) or type(value) is np.ndarray:
             prepared[name] = _floats(ops, definition.name, name, value, ops.dtype(y_pred), y_pred)
     if options.get("class_weight") is not None:
         prepared["class_weight"] = _per_class(ops, definition, prepared["class_weight"], size)
@@ -509,10 +515,14 @@ def _check_length(ops: Ops, definition: Definition, option: str, weights: Any, w
         raise ValueError(f"{definition.name}: {option} must hold {wanted} numbers, one per entry of the last axis or class, got shape {shape}")
 
 
+def along_axis(ops: Ops, values: Any, like: Tensor, axis: int) -> Tensor:
+    """One value per entry of an axis, repeated to the shape of ``like``."""
+    rank = len(ops.shape(like))
+    shape = tuple(-1 if i == axis % rank else 1 for i in range(rank))
+    return ops.reshape(ops.asarray(values, like=like), shape) * ops.ones_like(like)
+
+
 def _true_class_weights(ops: Ops, weights: Any, y_true: Tensor, y_pred: Tensor, axis: int, sparse: bool) -> Tensor:
     """The weight of each sample's true class."""
-    per_class = ops.asarray(weights, like=y_pred)
-    rank = len(ops.shape(y_pred))
-    along = ops.reshape(per_class, tuple(-1 if i == axis else 1 for i in range(rank)))
-    weighted = along * ops.ones_like(y_pred)
-    return ops.take_class(weighted, y_true, axis=axis) if sparse else ops.sum(weighted * y_true, axis=axis)
+    weights = along_axis(ops, weights, y_pred, axis)
+    return ops.take_class(weights, y_true, axis=axis) if sparse else ops.sum(weights * y_true, axis=axis)

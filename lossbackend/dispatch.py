@@ -22,7 +22,7 @@ BUILT_IN = ("numpy", "torch", "jax", "tensorflow")
 _SPELLINGS = {"np": "numpy", "pytorch": "torch", "tf": "tensorflow", "tensorflow-cpu": "tensorflow"}
 
 # Values of these types name no framework; asking for the exact type first is cheaper than any isinstance.
-_NEUTRAL = frozenset({np.ndarray, float, int, bool, list, tuple, str, type(None)})
+NEUTRAL = frozenset({np.ndarray, float, int, bool, list, tuple, str, type(None)})
 
 # A process-wide flag, not read from the environment at each call: a compiler follows a call that holds a tensor, and fixes the flag at trace.
 STRICT = os.environ.get("LOSSBACKEND_STRICT", "") not in ("", "0")
@@ -180,7 +180,7 @@ def framework(value: Any) -> str | None:
     A framework that was never imported has no tensors, so only imported ones are asked, and by ``isinstance``: that recognises tracers, Parameters
     and subclasses.
     """
-    if type(value) in _NEUTRAL:
+    if type(value) in NEUTRAL:
         return None
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from lossbackend.definition import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, PosWeight, loss
+from lossbackend.definition import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, PosWeight, along_axis, loss
 from lossbackend.ops import Ops, Tensor
 
 
@@ -29,9 +29,8 @@ def categorical_crossentropy(
     >>> categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]])
     array([0.6931472], dtype=float32)
     """
-    log_p = _log_probability(ops, y_pred, from_logits, axis, epsilon)
-    target = _smooth(y_true, label_smoothing, ops.shape(y_pred)[axis])
-    return -ops.sum(ops.times(_along(ops, class_weight, y_pred, axis) * target, log_p), axis=axis)
+    log_p = _log_probability(ops, y_pred, from_logits, axis, epsilon, class_weight)
+    return -_smoothed(ops, ops.sum(ops.times(y_true, log_p), axis=axis), log_p, label_smoothing, axis)
 
 
 @loss(aliases=("scce",), min_classes=2, sparse=True)
@@ -57,14 +56,8 @@ def sparse_categorical_crossentropy(
     array([0.6931472], dtype=float32)
     """
     # @loss takes ignore_class entries out before they come here.
-    log_p = _log_probability(ops, y_pred, from_logits, axis, epsilon)
-    if class_weight is not None:
-        log_p = ops.times(_along(ops, class_weight, y_pred, axis) * ops.ones_like(log_p), log_p)
-    true_class = ops.take_class(log_p, y_true, axis=axis)
-    if _is_zero(label_smoothing):
-        return -true_class
-    # Σ ỹ log p, without the one-hot labels.
-    return -(ops.times(1.0 - label_smoothing, true_class) + ops.times(label_smoothing, ops.mean(log_p, axis=axis)))
+    log_p = _log_probability(ops, y_pred, from_logits, axis, epsilon, class_weight)
+    return -_smoothed(ops, ops.take_class(log_p, y_true, axis=axis), log_p, label_smoothing, axis)
 
 
 @loss(aliases=("bce", "BCE", "logloss"))
@@ -88,8 +81,9 @@ def binary_crossentropy(
     >>> binary_crossentropy([[1.0, 0.0]], [[0.5, 0.0]])
     array([0.3465736], dtype=float32)
     """
-    yes = _smooth(y_true, label_smoothing, 2)
-    no = _smooth(1.0 - y_true, label_smoothing, 2)
+    # 1 − ỹ, rounded once: for labels of 1, 1 − (1 − α/2) would lose the digits of α.
+    yes = y_true * (1.0 - label_smoothing) + label_smoothing / 2
+    no = (1.0 - y_true) * (1.0 - label_smoothing) + label_smoothing / 2
     if pos_weight is not None:
         yes = ops.asarray(pos_weight, like=y_pred) * yes
     if from_logits:
@@ -133,28 +127,19 @@ def poisson(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None
     return ops.mean(y_pred - ops.times(y_true, ops.log(finite + epsilon)), axis=-1)
 
 
-def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, epsilon: float) -> Tensor:
-    """log p of every class."""
+def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, epsilon: float, class_weight: Any) -> Tensor:
+    """log p of every class, times the weight of the class."""
     if from_logits:
-        return ops.log_softmax(y_pred, axis=axis)
-    total = ops.sum(y_pred, axis=axis, keepdims=True)
-    total = ops.where(ops.equal(total, 0), 1.0, ops.where(ops.isinf(total), math.nan, total))
-    return ops.log(ops.clip(y_pred / total, epsilon, 1.0))
+        log_p = ops.log_softmax(y_pred, axis=axis)
+    else:
+        total = ops.sum(y_pred, axis=axis, keepdims=True)
+        total = ops.where(ops.equal(total, 0), 1.0, ops.where(ops.isinf(total), math.nan, total))
+        log_p = ops.log(ops.clip(y_pred / total, epsilon, 1.0))
+    return log_p if class_weight is None else ops.times(along_axis(ops, class_weight, y_pred, axis), log_p)
 
 
-def _smooth(y_true: Tensor, label_smoothing: Any, classes: int) -> Tensor:
-    """ỹ = y(1 − α) + α/C."""
-    return y_true if _is_zero(label_smoothing) else y_true * (1.0 - label_smoothing) + label_smoothing / classes
-
-
-def _is_zero(label_smoothing: Any) -> bool:
-    """Whether there is nothing to smooth; a traced α is not looked at."""
-    return isinstance(label_smoothing, (int, float)) and label_smoothing == 0
-
-
-def _along(ops: Ops, class_weight: Any, y_pred: Tensor, axis: int) -> Any:
-    """One weight per class, in a shape that broadcasts along the class axis; 1 where there are none."""
-    if class_weight is None:
-        return 1.0
-    rank = len(ops.shape(y_pred))
-    return ops.reshape(ops.asarray(class_weight, like=y_pred), tuple(-1 if i == axis % rank else 1 for i in range(rank)))
+def _smoothed(ops: Ops, true_class: Tensor, log_p: Tensor, label_smoothing: Any, axis: int) -> Tensor:
+    """Σ ỹ log p from Σ y log p: as ỹ = (1 − α)y + α/C, it is (1 − α) Σ y log p + α mean log p, whatever the number of classes."""
+    if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
+        return true_class
+    return ops.times(1.0 - label_smoothing, true_class) + label_smoothing * ops.mean(log_p, axis=axis)

@@ -1,0 +1,13 @@
+"""The losses for JAX code: every name of ``lossbackend.losses``, pinned to JAX.
+
+NumPy arrays, numbers and lists become JAX arrays; a tensor of another framework is a TypeError.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lossbackend.losses import *  # noqa: F403
+else:
+    from lossbackend.registry import pinned
+
+    globals().update(pinned("jax"))
