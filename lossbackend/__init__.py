@@ -8,7 +8,7 @@ array([2.5])
 
 from typing import TYPE_CHECKING, Any
 
-from lossbackend import losses, utils
+from lossbackend import losses, objectives, utils
 from lossbackend.definition import LossFunction, loss
 from lossbackend.dispatch import available_backends, get_backend, set_backend, use_backend
 from lossbackend.losses import (
@@ -149,10 +149,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "objectives":
-        from lossbackend import objectives
-
-        return objectives
     if name in losses.__all__:
         return getattr(losses, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

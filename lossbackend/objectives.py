@@ -3,5 +3,15 @@
 One difference: Keras 1 divided cosine_proximity by the size of the last axis; this is −cos, as in Keras 2 and 3.
 """
 
-from lossbackend.losses import *  # noqa: F403
-from lossbackend.losses import __all__ as __all__
+from typing import TYPE_CHECKING, Any
+
+from lossbackend import losses
+
+__all__ = losses.__all__
+
+if TYPE_CHECKING:
+    from lossbackend.losses import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(losses, name)
