@@ -90,5 +90,3 @@ class ComposedOps(Ops):
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f"the {self.name} backend has no gradients")
-
-

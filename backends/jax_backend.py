@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from lossbackend.backends.composed import ComposedOps
+
 from lossbackend.ops import Tensor
 
 # A dtype works its name out anew each time, in two microseconds.

@@ -4,11 +4,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-
 from lossbackend.backends.composed import ComposedOps
+
 from lossbackend.ops import Tensor
 
 _DTYPES: dict[str, Any] = {"index": np.intp}
+# NumPy's stubs do not know a keepdims that is only known at run time.
+_ADD: Any = np.add
+_MAXIMUM: Any = np.maximum
+_OR: Any = np.logical_or
+_AND: Any = np.logical_and
 _NAMES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64", "bool")}
 
 
@@ -73,19 +78,19 @@ class NumpyOps(ComposedOps):
     # The ufuncs' own reduce is what np.sum and its siblings call in the end, several microseconds earlier.
 
     def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        return np.add.reduce(x, axis=axis, keepdims=keepdims)
+        return _ADD.reduce(x, axis=axis, keepdims=keepdims)
 
     def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        return np.add.reduce(x, axis=axis, keepdims=keepdims) / (x.size if axis is None else x.shape[axis])
+        return _ADD.reduce(x, axis=axis, keepdims=keepdims) / (x.size if axis is None else x.shape[axis])
 
     def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        return np.maximum.reduce(x, axis=axis, keepdims=keepdims)
+        return _MAXIMUM.reduce(x, axis=axis, keepdims=keepdims)
 
     def any(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        return np.logical_or.reduce(x, axis=axis, keepdims=keepdims)
+        return _OR.reduce(x, axis=axis, keepdims=keepdims)
 
     def all(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        return np.logical_and.reduce(x, axis=axis, keepdims=keepdims)
+        return _AND.reduce(x, axis=axis, keepdims=keepdims)
 
     def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
         return np.take_along_axis(x, np.expand_dims(ids, axis), axis=axis).squeeze(axis)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-
 from lossbackend.backends.composed import ComposedOps
+
 from lossbackend.ops import Tensor
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from lossbackend.backends.composed import ComposedOps
+
 from lossbackend.ops import Tensor
 
 _DTYPES = {

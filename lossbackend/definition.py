@@ -1,7 +1,7 @@
 """``@loss``: turns a definition, written once against ``Ops``, into the public function that runs on every backend.
 
-The public function resolves the backend, converts, checks shapes and values, lifts half precision and lets the backend run the definition. This is the
-only place that does. Compilers trace all of it, so it holds no context manager, no import machinery and no cache (docs/tracing.md).
+The public function resolves the backend, converts, checks shapes and values, lifts half precision and lets the backend run the definition. This is
+the only place that does. Compilers trace all of it, so it holds no context manager, no import machinery and no cache (docs/tracing.md).
 """
 
 import difflib
@@ -12,9 +12,10 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, g
 
 import numpy as np
 
-from lossbackend import dispatch, options as option_types
+from lossbackend import dispatch
+from lossbackend import options as option_types
 from lossbackend.ops import Ops, Tensor
-from lossbackend.options import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, Labels, PosWeight, Positive
+from lossbackend.options import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, Labels, Positive, PosWeight
 from lossbackend.reduction import left_align
 
 __all__ = ["Axis", "ClassId", "ClassWeight", "Epsilon", "Flag", "Fraction", "Labels", "LossFunction", "PosWeight", "Positive", "along_axis", "loss"]
@@ -124,11 +125,11 @@ class Definition:
 
 def _check_of(parameter: inspect.Parameter) -> Callable[[str, str, Any], Any] | None:
     """The check that the option's type carries; ``axis`` and ``epsilon`` mean the same in every loss, a user's unannotated one included."""
-    for extra in getattr(parameter.annotation, "__metadata__", ()):
-        if callable(extra):
-            return extra  # type: ignore[no-any-return]
     by_name = {"axis": Axis, "epsilon": Epsilon}.get(parameter.name)
-    return None if by_name is None else by_name.__metadata__[0]  # type: ignore[attr-defined, no-any-return]
+    checks: list[Callable[[str, str, Any], Any]] = [
+        extra for annotation in (parameter.annotation, by_name) for extra in getattr(annotation, "__metadata__", ()) if callable(extra)
+    ]
+    return checks[0] if checks else None
 
 
 def _bare(annotation: Any) -> Any:
@@ -142,13 +143,11 @@ def loss(formula: Callable[Concatenate[Any, Any, Any, P], Any], /) -> LossFuncti
 def loss(
     *, aliases: tuple[str, ...] = (), sparse: bool = False, min_classes: int = 0, interacting: bool = False
 ) -> Callable[[Callable[Concatenate[Any, Any, Any, P], Any]], LossFunction[P]]: ...
-def loss(
-    formula: Any = None, /, *, aliases: tuple[str, ...] = (), sparse: bool = False, min_classes: int = 0, interacting: bool = False
-) -> Any:
+def loss(formula: Any = None, /, *, aliases: tuple[str, ...] = (), sparse: bool = False, min_classes: int = 0, interacting: bool = False) -> Any:
     """Make a loss for every backend of a definition ``(ops, y_true, y_pred, ...options)`` that returns one value per sample.
 
-    The definition sees tensors of one framework and one floating dtype, float32 or wider, of equal shape, and reduces their last axis (or the axis that
-    its option ``axis`` names).
+    The definition sees tensors of one framework and one floating dtype, float32 or wider, of equal shape, and reduces their last axis (or the axis
+    that its option ``axis`` names).
 
     aliases: other names of the same loss.
     sparse: y_true holds class ids instead of one value per prediction; they arrive as integers within range.
@@ -337,9 +336,7 @@ def _axis_of(definition: Definition, shape: tuple[Any, ...], axis: int) -> int:
     size = shape[axis]
     if isinstance(size, int) and size < definition.min_classes:
         hint = ": for a single probability or logit per sample use binary_crossentropy" if size == 1 else ""
-        raise ValueError(
-            f"{definition.name}: needs at least {definition.min_classes} classes along axis {axis}, got y_pred of shape {shape}{hint}"
-        )
+        raise ValueError(f"{definition.name}: needs at least {definition.min_classes} classes along axis {axis}, got y_pred of shape {shape}{hint}")
     return axis % rank
 
 
@@ -484,7 +481,7 @@ def _prepare_options(ops: Ops, definition: Definition, options: dict[str, Any], 
     """Options as the definition takes them: weights of the right length, arrays and tensors in the type of the computation."""
     prepared = dict(options)
     for name, value in options.items():
-        if type(value) not in dispatch.NEUTRAL and (isinstance(value, np.ndarray) or ops.is_tensor(value)) or type(value) is np.ndarray:
+        if isinstance(value, np.ndarray) or (type(value) not in dispatch.NEUTRAL and ops.is_tensor(value)):
             prepared[name] = _floats(ops, definition.name, name, value, ops.dtype(y_pred), y_pred)
     if options.get("class_weight") is not None:
         prepared["class_weight"] = _per_class(ops, definition, prepared["class_weight"], size)

@@ -1,7 +1,7 @@
 """Which backend runs a call.
 
-A framework tensor among the arguments decides. Only when there is none: the ``use_backend`` block, else ``set_backend``, else the environment variable
-``LOSSBACKEND``, else NumPy, all read at call time.
+A framework tensor among the arguments decides. Only when there is none: the ``use_backend`` block, else ``set_backend``, else the environment
+variable ``LOSSBACKEND``, else NumPy, all read at call time.
 """
 
 import difflib
@@ -35,27 +35,31 @@ _block: ContextVar[str | None] = ContextVar("lossbackend_use_backend", default=N
 
 
 def _numpy() -> Ops:
-    from lossbackend.backends.numpy_backend import OPS
+    from lossbackend.backends import numpy_backend
 
-    return OPS
+    ops: Ops = numpy_backend.OPS
+    return ops
 
 
 def _torch() -> Ops:
-    from lossbackend.backends.torch_backend import OPS
+    from lossbackend.backends import torch_backend
 
-    return OPS
+    ops: Ops = torch_backend.OPS
+    return ops
 
 
 def _jax() -> Ops:
-    from lossbackend.backends.jax_backend import OPS
+    from lossbackend.backends import jax_backend
 
-    return OPS
+    ops: Ops = jax_backend.OPS
+    return ops
 
 
 def _tensorflow() -> Ops:
-    from lossbackend.backends.tensorflow_backend import OPS
+    from lossbackend.backends import tensorflow_backend
 
-    return OPS
+    ops: Ops = tensorflow_backend.OPS
+    return ops
 
 
 _LOADERS: dict[str, Callable[[], Ops]] = {"numpy": _numpy, "torch": _torch, "jax": _jax, "tensorflow": _tensorflow}
@@ -81,8 +85,8 @@ def canonical(name: str) -> str:
         return wanted
     known = [*BUILT_IN, *third_party]
     near = difflib.get_close_matches(wanted, [*known, *_SPELLINGS], n=1, cutoff=0.5)
-    hint = f"; did you mean {_SPELLINGS.get(near[0], near[0])!r}?" if near else ""
-    raise ValueError(f"unknown backend {name!r}{hint} Known: {', '.join(known)}" if hint else f"unknown backend {name!r}. Known: {', '.join(known)}")
+    hint = f" Did you mean {_SPELLINGS.get(near[0], near[0])!r}?" if near else ""
+    raise ValueError(f"unknown backend {name!r}.{hint} Known: {', '.join(known)}.")
 
 
 def _load(name: str) -> Ops:
@@ -209,7 +213,9 @@ def resolve(loss: str, arguments: Mapping[str, Any], pinned: str | None = None) 
     if found is None:
         return adapter(selected()[0] if pinned is None else pinned), None
     if pinned is not None and found != pinned:
-        raise TypeError(f"{loss}: lossbackend.{pinned} takes {pinned} tensors and NumPy arrays, got a {found} tensor. Use lossbackend.{found}.{loss}.")
+        raise TypeError(
+            f"{loss}: lossbackend.{pinned} takes {pinned} tensors and NumPy arrays, got a {found} tensor. Use lossbackend.{found}.{loss}."
+        )
     if STRICT and pinned is None:
         _check_strict(loss, found)
     return adapter(found), tensor

@@ -1,6 +1,7 @@
 """The tensor primitives that a loss definition may use, and what each one means.
 
-An adapter (``backends/X_backend.py``) implements this protocol for one framework; ``lossbackend.testing.check_backend`` runs the whole contract against it.
+An adapter (``backends/X_backend.py``) implements this protocol for one framework; ``lossbackend.testing.check_backend`` runs the whole contract
+against it.
 
 Rules for all of them, unless said otherwise:
 
@@ -123,7 +124,10 @@ class Ops(Protocol):
         ...
 
     def where(self, condition: Tensor, x: Any, y: Any) -> Tensor:
-        """``x`` where the condition holds, else ``y``. The gradient goes to the one selected; sanitise the *input* of a risky operation, not its result."""
+        """``x`` where the condition holds, else ``y``.
+
+        The gradient goes to the one selected; sanitise the *input* of a risky operation, not its result.
+        """
         ...
 
     def ones_like(self, x: Tensor) -> Tensor:

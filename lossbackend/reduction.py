@@ -57,9 +57,11 @@ class Partial:
     def __add__(self, other: "Partial") -> "Partial":
         if not isinstance(other, Partial):
             return NotImplemented
-        if (self.denominator is None) != (other.denominator is None):
+        if self.denominator is None and other.denominator is None:
+            return Partial(self.ops, self.total + other.total, None)
+        if self.denominator is None or other.denominator is None:
             raise ValueError("partial results of a sum and of a mean do not add up: use one loss object for all parts.")
-        return Partial(self.ops, self.total + other.total, None if self.denominator is None else self.denominator + other.denominator)
+        return Partial(self.ops, self.total + other.total, self.denominator + other.denominator)
 
     def __radd__(self, other: object) -> "Partial":
         # sum() starts at 0.
@@ -81,9 +83,7 @@ class Partial:
         return ops.where(nothing, cancelled, self.total / ops.where(nothing, 1.0, self.denominator))
 
 
-def partial(
-    ops: Ops, losses: Tensor, unmasked: Tensor | None, weights: Tensor | None, class_weights: Tensor | None, reduction: str
-) -> Partial:
+def partial(ops: Ops, losses: Tensor, unmasked: Tensor | None, weights: Tensor | None, class_weights: Tensor | None, reduction: str) -> Partial:
     """The mergeable form of a reduction other than "none".
 
     ``losses`` are weighted already. ``unmasked``, ``weights`` and ``class_weights`` broadcast against them, None standing for True and 1.

@@ -54,8 +54,8 @@ def _look_up(name: str, custom_objects: Mapping[str, Any] | None) -> Any:
 def get(identifier: Any) -> Any:
     """The loss of a name, class, config or callable; None for None.
 
-    A function's name, in any historical spelling, gives the function; a class or its name gives an instance with the defaults; a dict is deserialized;
-    any other callable comes back as it is. Raises ValueError, with near matches, for anything else.
+    A function's name, in any historical spelling, gives the function; a class or its name gives an instance with the defaults; a dict is
+    deserialized; any other callable comes back as it is. Raises ValueError, with near matches, for anything else.
 
     >>> get("mse").__name__
     'mean_squared_error'

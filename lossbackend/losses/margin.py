@@ -8,8 +8,8 @@ from lossbackend.ops import Ops, Tensor
 def hinge(ops: Ops, y_true: Tensor, y_pred: Tensor, *, labels: Labels = "auto") -> Tensor:
     """Hinge loss, mean relu(1 − y'p), with labels y' = ±1; gradient 0 at the kink.
 
-    y_true and y_pred have one shape [..., D], the result [...]. ``labels`` says what y holds: "auto" maps 0 to −1 and keeps the rest, so that {0, 1} and
-    {−1, 1} are both understood; "pm1" keeps y as it is; "binary" is 2y − 1. Source: Keras 1.
+    y_true and y_pred have one shape [..., D], the result [...]. ``labels`` says what y holds: "auto" maps 0 to −1 and keeps the rest, so that {0, 1}
+    and {−1, 1} are both understood; "pm1" keeps y as it is; "binary" is 2y − 1. Source: Keras 1.
 
     >>> hinge([[1.0, 0.0]], [[0.5, 0.5]])
     array([1.], dtype=float32)

@@ -20,9 +20,9 @@ MEAN = "sum_over_batch_size"
 class Loss:
     """A loss function with its options and a reduction.
 
-    Called with ``(y_true, y_pred, sample_weight=None, mask=None)`` it returns one number ("none": one per sample). ``sample_weight`` and ``mask`` align
-    from the left with the per-sample losses, or are scalars. An entry with mask False or weight 0 is taken out before the loss is computed, so nothing
-    in it, NaN included, reaches the result or the gradient. ``reduction``:
+    Called with ``(y_true, y_pred, sample_weight=None, mask=None)`` it returns one number ("none": one per sample). ``sample_weight`` and ``mask``
+    align from the left with the per-sample losses, or are scalars. An entry with mask False or weight 0 is taken out before the loss is computed, so
+    nothing in it, NaN included, reaches the result or the gradient. ``reduction``:
 
     * "sum_over_batch_size" = "mean" = "auto": Σ w · loss / number of unmasked entries, whatever the weights;
     * "mean_with_sample_weight": Σ w · loss / Σ w;
@@ -129,6 +129,7 @@ def _partial(losses: Losses, weighted: Tensor, reduction: str) -> Partial:
 
 
 # The positional parameters are those of Keras 3, in its order; what this library adds is keyword-only.
+
 
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):

@@ -21,9 +21,9 @@ def categorical_crossentropy(
 ) -> Tensor:
     """Cross-entropy of one-hot labels or class probabilities, −Σ w ỹ log p along the class axis, with ỹ = y(1 − α) + α/C.
 
-    y_true and y_pred have one shape, the result is without ``axis``. Probabilities are divided by their sum and clipped to [ε, 1], so a loss is at most
-    16.118 and has gradient 0 there; with ``from_logits`` log p = log_softmax(z), which saturates nowhere. α is ``label_smoothing`` in [0, 1]; w is
-    ``class_weight``, C numbers or {class: weight}. ValueError for C = 1, and for integer class ids (see sparse_categorical_crossentropy).
+    y_true and y_pred have one shape, the result is without ``axis``. Probabilities are divided by their sum and clipped to [ε, 1], so a loss is at
+    most 16.118 and has gradient 0 there; with ``from_logits`` log p = log_softmax(z), which saturates nowhere. α is ``label_smoothing`` in [0, 1]; w
+    is ``class_weight``, C numbers or {class: weight}. ValueError for C = 1, and for integer class ids (see sparse_categorical_crossentropy).
     Source: Keras 1; label smoothing: Szegedy et al., CVPR 2016, section 7.
 
     >>> categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]])
@@ -74,9 +74,9 @@ def binary_crossentropy(
 ) -> Tensor:
     """Cross-entropy of independent yes-or-no labels, mean(−w ỹ log p − (1 − ỹ) log(1 − p)) along ``axis``, with ỹ = y(1 − α) + α/2.
 
-    y_true and y_pred have one shape, the result is without ``axis``. p and 1 − p are kept at ε or above, so a loss is at most 16.118 and has gradient 0
-    there; with ``from_logits`` the loss is mean(w ỹ softplus(−z) + (1 − ỹ) softplus(z)), which saturates nowhere: use logits where you can.
-    α is ``label_smoothing`` in [0, 1]; w is ``pos_weight``, a number or one per entry of the last axis. Source: Keras 1.
+    y_true and y_pred have one shape, the result is without ``axis``. p and 1 − p are kept at ε or above, so a loss is at most 16.118 and has
+    gradient 0 there; with ``from_logits`` the loss is mean(w ỹ softplus(−z) + (1 − ỹ) softplus(z)), which saturates nowhere: use logits where you
+    can. α is ``label_smoothing`` in [0, 1]; w is ``pos_weight``, a number or one per entry of the last axis. Source: Keras 1.
 
     >>> binary_crossentropy([[1.0, 0.0]], [[0.5, 0.0]])
     array([0.3465736], dtype=float32)
@@ -91,7 +91,8 @@ def binary_crossentropy(
     # 1 − ε is 0.99999988 in float32 and 1 in float16, so "p near 1" asks 1 − p; log(1 − p) is off by thousands of units in the last place at
     # small p, log1p(−p) is not, and gets input that is harmless where it is not selected.
     certain = 1.0 - y_pred < epsilon
-    log_no = ops.where(certain, math.log(epsilon), ops.log1p(-ops.where(certain | (y_pred < 0), 0.0, y_pred)))
+    log_epsilon = math.log(epsilon)  # type: ignore[arg-type]  # @loss has put a number for None
+    log_no = ops.where(certain, log_epsilon, ops.log1p(-ops.where(certain | (y_pred < 0), 0.0, y_pred)))
     return -ops.mean(yes * ops.log(ops.clip(y_pred, epsilon, 1.0)) + no * log_no, axis=axis)
 
 
@@ -99,8 +100,8 @@ def binary_crossentropy(
 def kl_divergence(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None, from_logits: Flag = False) -> Tensor:
     """Kullback–Leibler divergence of p from y, Σ y(log y − log max(p, ε)) over the last axis, an entry with y = 0 contributing 0.
 
-    y_true and y_pred have one shape [..., C], the result [...]; with ``from_logits`` log p = log_softmax(z). Neither is renormalised, so it is negative
-    where p sums to more than y. y < 0 gives NaN. Source: Kullback and Leibler, Annals of Mathematical Statistics 22 (1951) 79.
+    y_true and y_pred have one shape [..., C], the result [...]; with ``from_logits`` log p = log_softmax(z). Neither is renormalised, so it is
+    negative where p sums to more than y. y < 0 gives NaN. Source: Kullback and Leibler, Annals of Mathematical Statistics 22 (1951) 79.
 
     >>> kl_divergence([[0.5, 0.5]], [[0.25, 0.75]])
     array([0.14384103], dtype=float32)
@@ -114,8 +115,8 @@ def kl_divergence(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon 
 def poisson(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None, log_input: Flag = False) -> Tensor:
     """Negative log-likelihood of counts y under Poisson rates p, without the term in y alone: mean(p − y log(p + ε)).
 
-    y_true and y_pred have one shape [..., D], the result [...]; with ``log_input`` y_pred is z = log p, and the loss mean(eᶻ − y z). p < −ε gives NaN.
-    Source: Keras 1.
+    y_true and y_pred have one shape [..., D], the result [...]; with ``log_input`` y_pred is z = log p, and the loss mean(eᶻ − y z). p < −ε gives
+    NaN. Source: Keras 1.
 
     >>> poisson([[1.0]], [[2.0]])
     array([1.3068527], dtype=float32)
@@ -127,7 +128,7 @@ def poisson(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None
     return ops.mean(y_pred - ops.times(y_true, ops.log(finite + epsilon)), axis=-1)
 
 
-def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, epsilon: float, class_weight: Any) -> Tensor:
+def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, epsilon: Epsilon, class_weight: Any) -> Tensor:
     """log p of every class, times the weight of the class."""
     if from_logits:
         log_p = ops.log_softmax(y_pred, axis=axis)

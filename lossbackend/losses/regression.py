@@ -84,7 +84,8 @@ def log_cosh(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
 def huber(ops: Ops, y_true: Tensor, y_pred: Tensor, delta: Positive = 1.0) -> Tensor:
     """Huber loss, mean(½q² + δ(|e| − |q|)) with q = clip(e, −δ, δ): e²/2 up to δ, a line of slope δ from there.
 
-    y_true and y_pred have one shape [..., D], the result [...]; δ > 0, else ValueError. Source: Huber, Annals of Mathematical Statistics 35 (1964) 73.
+    y_true and y_pred have one shape [..., D], the result [...]; δ > 0, else ValueError. Source: Huber, Annals of Mathematical Statistics 35 (1964)
+    73.
 
     >>> huber([[0.0, 0.0]], [[0.5, 3.0]])
     array([1.3125], dtype=float32)

@@ -41,8 +41,11 @@ def to_categorical(y: Any, num_classes: int | None = None, dtype: str = "float32
     elif isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)):
         raise TypeError(f"to_categorical: num_classes must be an int, got {num_classes!r}")
     if num_classes < 1:
-        raise ValueError(f"to_categorical: num_classes must be at least 1, got {num_classes}" if array is None or array.size == 0 or array.max() >= 0
-                         else f"to_categorical: y must hold class ids from 0; {array.min().item()} is negative")
+        raise ValueError(
+            f"to_categorical: num_classes must be at least 1, got {num_classes}"
+            if array is None or array.size == 0 or array.max() >= 0
+            else f"to_categorical: y must hold class ids from 0; {array.min().item()} is negative"
+        )
     ids, bad = check_ids(ops, "to_categorical", "y", ids, array, int(num_classes), None, concrete)
     encoded = ops.one_hot(ids, int(num_classes), dtype)
     if bad is None:
