@@ -31,7 +31,6 @@ class NumpyOps(ComposedOps):
     log1p = staticmethod(np.log1p)
     minimum = staticmethod(np.minimum)
     maximum = staticmethod(np.maximum)
-    where = staticmethod(np.where)
     ones_like = staticmethod(np.ones_like)
     equal = staticmethod(np.equal)
     isnan = staticmethod(np.isnan)
@@ -65,6 +64,10 @@ class NumpyOps(ComposedOps):
 
     def stop_gradient(self, x: Tensor) -> Tensor:
         return x
+
+    def where(self, condition: Tensor, x: Any, y: Any) -> Tensor:
+        # np.where alone of all makes 0-d arrays where the others give scalars.
+        return np.where(condition, x, y)[()]
 
     def relu(self, x: Tensor) -> Tensor:
         return np.maximum(x, 0)

@@ -1,7 +1,7 @@
 """``@loss``: turns a definition, written once against ``Ops``, into the public function that runs on every backend.
 
 The public function resolves the backend, converts, checks shapes and values, lifts half precision and lets the backend run the definition. This is
-the only place that does. Compilers trace all of it, so it holds no context manager, no import machinery and no cache (docs/tracing.md).
+the only place that does. Compilers trace all of it, so it holds no context manager, no import machinery and no cache (docs/decisions.md).
 """
 
 import difflib
@@ -68,7 +68,8 @@ class Definition:
         self.options = tuple(p.name for p in option_parameters)
         self.positional = tuple(p.name for p in option_parameters if p.kind is not p.KEYWORD_ONLY)
         self.defaults = MappingProxyType({p.name: p.default for p in option_parameters if p.default is not p.empty})
-        self.checks = {p.name: check for p in option_parameters if (check := _check_of(p)) is not None}
+        checks = {p.name: _check_of(p) for p in option_parameters}
+        self.checks = {name: check for name, check in checks.items() if check is not None}
         self.signature = inspect.Signature(
             [parameters[1].replace(annotation=Any), parameters[2].replace(annotation=Any)]
             + [p.replace(annotation=_bare(p.annotation)) for p in option_parameters],

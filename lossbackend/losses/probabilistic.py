@@ -27,7 +27,7 @@ def categorical_crossentropy(
     Source: Keras 1; label smoothing: Szegedy et al., CVPR 2016, section 7.
 
     >>> categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]])
-    array([0.6931472], dtype=float32)
+    array([0.69314...], dtype=float32)
     """
     log_p = _log_probability(ops, y_pred, from_logits, axis, epsilon, class_weight)
     return -_smoothed(ops, ops.sum(ops.times(y_true, log_p), axis=axis), log_p, label_smoothing, axis)
@@ -53,7 +53,7 @@ def sparse_categorical_crossentropy(
     positional parameter is ``axis``, as in Keras 2.3 (it is ignore_class in Keras 3). Source: Keras 1.
 
     >>> sparse_categorical_crossentropy([1], [[0.5, 0.5]])
-    array([0.6931472], dtype=float32)
+    array([0.69314...], dtype=float32)
     """
     # @loss takes ignore_class entries out before they come here.
     log_p = _log_probability(ops, y_pred, from_logits, axis, epsilon, class_weight)
@@ -79,7 +79,7 @@ def binary_crossentropy(
     can. α is ``label_smoothing`` in [0, 1]; w is ``pos_weight``, a number or one per entry of the last axis. Source: Keras 1.
 
     >>> binary_crossentropy([[1.0, 0.0]], [[0.5, 0.0]])
-    array([0.3465736], dtype=float32)
+    array([0.34657...], dtype=float32)
     """
     # 1 − ỹ, rounded once: for labels of 1, 1 − (1 − α/2) would lose the digits of α.
     yes = y_true * (1.0 - label_smoothing) + label_smoothing / 2
@@ -104,7 +104,7 @@ def kl_divergence(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon 
     negative where p sums to more than y. y < 0 gives NaN. Source: Kullback and Leibler, Annals of Mathematical Statistics 22 (1951) 79.
 
     >>> kl_divergence([[0.5, 0.5]], [[0.25, 0.75]])
-    array([0.14384103], dtype=float32)
+    array([0.14384...], dtype=float32)
     """
     log_p = ops.log_softmax(y_pred) if from_logits else ops.log(ops.maximum(y_pred, epsilon))
     log_y = ops.log(ops.where(ops.equal(y_true, 0), 1.0, y_true))
@@ -119,7 +119,7 @@ def poisson(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None
     NaN. Source: Keras 1.
 
     >>> poisson([[1.0]], [[2.0]])
-    array([1.3068527], dtype=float32)
+    array([1.30685...], dtype=float32)
     """
     # p outgrows log p, so an infinite p is an infinite loss; inf − inf would be NaN.
     finite = ops.where(ops.equal(y_pred, math.inf), 0.0, y_pred)

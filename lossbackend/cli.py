@@ -1,0 +1,713 @@
+"""The command line: ``lossbackend`` and ``python -m lossbackend``.
+
+The work is done by plain functions that return records and raise ValueError for a person's mistake. ``interface`` declares the commands, and ``main``
+turns every mistake into one line on stderr.
+"""
+
+import csv
+import importlib
+import inspect
+import io
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import MISSING, fields, is_dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+import lossbackend
+from lossbackend import dispatch, losses, registry
+from lossbackend.definition import Definition, evaluate
+from lossbackend.losses.objects import MEAN, Loss, _partial, _weighted
+from lossbackend.reduction import REDUCTIONS, check_reduction
+
+if TYPE_CHECKING:
+    import click
+
+Array: TypeAlias = np.ndarray[Any, Any]
+Record: TypeAlias = dict[str, Any]
+
+INSTALL = 'pip install "lossbackend[cli]"'
+MISTAKE, INTERRUPTED = 2, 130
+
+
+# Backends
+
+
+def backend_records() -> Record:
+    """Every backend, and which one is selected and why."""
+    selected, reason = dispatch.selected()
+    available = dispatch.available_backends()
+    names = dict.fromkeys((*dispatch.BUILT_IN, *available))
+    return {"selected": selected, "reason": reason, "backends": [_backend_record(name, name in available) for name in names]}
+
+
+def _backend_record(name: str, installed: bool) -> Record:
+    """``device`` is where NumPy input is computed; ``problem`` says why there is none."""
+    device, problem = None, None
+    if installed:
+        try:
+            with _quiet():
+                ops = dispatch.adapter(name)
+                device = _device_name(ops.asarray(np.zeros(1, np.float32)))
+        except Exception as error:  # a broken installation raises anything
+            problem = _one_line(f"cannot be imported: {_text(error)}")
+    elif name in dispatch.BUILT_IN:
+        problem = f'pip install "lossbackend[{name}]"'
+    return {"name": name, "installed": installed, "version": _version(name) if installed else None, "device": device, "problem": problem}
+
+
+def _version(name: str) -> str | None:
+    """The version of the distribution that the module comes from: tensorflow may be that of tensorflow-cpu."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        distributions = metadata.packages_distributions().get(name, [])
+        return metadata.version(distributions[0]) if distributions else None
+
+
+def _device_name(tensor: Any) -> str | None:
+    device = getattr(tensor, "device", None)
+    # JAX has an object with a platform; TensorFlow a path that ends in device:CPU:0; torch and NumPy a short name.
+    return None if device is None else str(getattr(device, "platform", device)).rpartition("device:")[2].lower()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing reaches stdout or stderr: a framework's C++ code writes to the file descriptors while it is imported."""
+    saved = [os.dup(descriptor) for descriptor in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for descriptor in (1, 2):
+            os.dup2(nowhere, descriptor)
+        yield
+    finally:
+        for descriptor, original in zip((1, 2), saved, strict=True):
+            os.dup2(original, descriptor)
+        for descriptor in (nowhere, *saved):
+            os.close(descriptor)
+
+
+# Losses
+
+
+def loss_records() -> list[Record]:
+    """Every loss."""
+    return [_loss_record(function.definition) for function in registry.functions().values()]
+
+
+def loss_record(name: str) -> Record:
+    """The loss of a name, alias or class name; ValueError with near matches for an unknown one."""
+    found = registry.get(name)
+    return _loss_record(getattr(found, "function", found).definition)
+
+
+def _loss_record(definition: Definition) -> Record:
+    docstring = inspect.cleandoc(definition.formula.__doc__ or "")
+    class_of = {value.function.definition: value for value in registry.classes().values()}
+    constructor = class_of.get(definition)
+    return {
+        "name": definition.name,
+        "class": None if constructor is None else constructor.__name__,
+        "aliases": list(definition.aliases),
+        "options": dict(definition.defaults),
+        "formula": docstring.partition("\n")[0],
+        "signature": definition.name + _bare_signature(definition.signature),
+        "class_signature": None if constructor is None else constructor.__name__ + _bare_signature(inspect.signature(constructor)),
+        "docstring": docstring,
+    }
+
+
+def _bare_signature(signature: inspect.Signature) -> str:
+    parameters = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
+    return str(signature.replace(parameters=parameters, return_annotation=signature.empty))
+
+
+class Found(NamedTuple):
+    """What a LOSS on the command line stands for."""
+
+    definition: Definition
+    options: Mapping[str, Any]
+    reduction: str | None
+
+
+def find_loss(name: str) -> Found:
+    """The loss of a registered name, or of ``module:function``, which imports that module."""
+    found = _load(name) if ":" in name else registry.get(name)
+    config: Mapping[str, Any] = {}
+    if isinstance(found, Loss):
+        config = found.get_config()
+    elif inspect.isclass(found) and is_dataclass(found):
+        # Not those of an instance: an option without a default comes from --option.
+        config = {field.name: field.default for field in fields(found) if field.default is not MISSING}
+    definition = getattr(getattr(found, "function", found), "definition", None)
+    if not isinstance(definition, Definition):
+        raise ValueError(f"{name!r} is not a loss: decorate the function with @lossbackend.loss, or name a subclass or object of lossbackend.Loss")
+    options = {option: value for option, value in config.items() if option not in ("reduction", "name")}
+    return Found(definition, options, config.get("reduction", MEAN))
+
+
+def _load(name: str) -> Any:
+    module_name, _, path = name.partition(":")
+    if not module_name or not path:
+        raise ValueError(f"{name!r} names no loss: write module:function")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # a module may do anything while it is imported
+        hint = f"; write {module_name.removesuffix('.py')}:{path}" if module_name.endswith(".py") else ""
+        raise ValueError(f"cannot import {module_name!r}: {_text(error)}{hint}") from error
+    known = [key for key, value in vars(found).items() if isinstance(getattr(value, "definition", None), Definition)]
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"module {module_name!r} has no {path!r}; its losses are: {_listed(known)}")
+        found = getattr(found, part)
+    return found
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """The options of ``k=v`` pairs. A value is JSON, or True, False, None, or else a string."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise ValueError(f"--option takes name=value, got {pair!r}")
+        if name in options:
+            raise ValueError(f"--option {name} was given twice")
+        options[name] = _parse_value(name, text.strip())
+    return options
+
+
+def _parse_value(name: str, text: str) -> Any:
+    if text in ("True", "False", "None"):
+        return {"True": True, "False": False, "None": None}[text]
+    try:
+        return json.loads(text, object_hook=_int_keys)
+    except (ValueError, RecursionError) as error:
+        if text.startswith(("[", "{")):
+            raise ValueError(f'--option {name}: {text!r} is not valid JSON; write it like [1.0, 2.0] or {{"1": 2.0}}') from error
+        return text
+
+
+def _int_keys(value: dict[str, Any]) -> dict[Any, Any]:
+    """JSON has only strings as keys; class ids are ints."""
+    return {int(key) if re.fullmatch(r"-?\d+", key) else key: entry for key, entry in value.items()}
+
+
+# Files in
+
+
+_FILE = re.compile(r"(?P<path>.+?(?P<suffix>\.npy|\.npz|\.csv|\.parquet))(?::(?P<part>.*))?", re.IGNORECASE | re.DOTALL)
+
+
+def read_array(argument: str, source: str) -> Array:
+    """The numbers in ``path``, ``path.npz:key`` or ``path.csv:column,column``: of shape (rows,) for one column, (rows, columns) for more."""
+    match = _FILE.fullmatch(source)
+    if match is None:
+        raise ValueError(f"{argument}: cannot tell the format of {source!r}: it has to end in .npy, .npz, .csv or .parquet")
+    path, part = match["path"], match["part"]
+    if not os.path.exists(path):
+        raise ValueError(f"{argument}: no such file: {path!r}")
+    if os.path.isdir(path):
+        raise ValueError(f"{argument}: {path!r} is a directory, not a file")
+    reader = {".csv": _read_csv, ".parquet": _read_parquet}.get(match["suffix"].lower(), _read_numpy)
+    try:
+        array = reader(path, part)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"the values are {array.dtype}, not numbers")
+        return array
+    except ImportError as error:
+        raise ValueError(f"{argument}: {path!r} needs {error.name} to be read: {INSTALL}") from error
+    except Exception as error:  # a damaged file makes a reader raise anything
+        reason = _text(error) if not isinstance(error, OSError) else error.strerror or _text(error)
+        raise ValueError(f"{argument}: {path!r}: {reason}") from error
+
+
+def _read_numpy(path: str, key: str | None) -> Array:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            if key is not None:
+                raise ValueError(f"the file is a single array: drop ':{key}'")
+            return loaded
+        with loaded:
+            if key is None:
+                key = _only("arrays", list(loaded))
+            if key not in loaded:
+                raise ValueError(f"no array {key!r}; there are {_listed(loaded)}")
+            return np.asarray(loaded[key])
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise ValueError("Python objects, which are never read, or a damaged file: save an array of numbers") from error
+        raise
+
+
+def _read_csv(path: str, part: str | None) -> Array:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except UnicodeDecodeError as error:
+        raise ValueError("not text in UTF-8: save it as such") from error
+    while lines and not lines[-1][1]:
+        lines.pop()
+    if not lines:
+        raise ValueError("the file is empty; a header row is required")
+    header = lines[0][1]
+    if part is None and len(header) == 1 and _number(header[0]) is not None:
+        raise ValueError(f"the first line is the number {header[0]}; a header row is required (if it is one, add ':{header[0]}')")
+    columns = _columns(header, part)
+    for column in columns:
+        if header.count(column) > 1:
+            raise ValueError(f"{header.count(column)} columns are called {column!r}: rename them")
+    indices = [header.index(column) for column in columns]
+    rows = []
+    for line, cells in lines[1:]:
+        if len(cells) != len(header):
+            raise ValueError(f"line {line} has {len(cells)} cells where the header has {len(header)}")
+        row = []
+        for index, column in zip(indices, columns, strict=True):
+            number = _number(cells[index])
+            if number is None:
+                raise ValueError(f"line {line}, column {column!r}: {cells[index]!r} is not a number")
+            row.append(number)
+        rows.append(row)
+    return _matrix(rows, len(columns))
+
+
+def _number(cell: str) -> int | float | None:
+    # Python reads 1_000 as a number; no program writes one.
+    if "_" in cell:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            pass
+    return None
+
+
+def _matrix(rows: list[list[int | float]], columns: int) -> Array:
+    """int64 where every cell is an int that fits, float64 otherwise."""
+    whole = all(type(cell) is int and -(2**63) <= cell < 2**63 for row in rows for cell in row)
+    array = np.array(rows, dtype=np.int64 if whole and rows else np.float64).reshape(len(rows), columns)
+    return array[:, 0] if columns == 1 else array
+
+
+def _read_parquet(path: str, part: str | None) -> Array:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = _columns(pyarrow.parquet.read_schema(path).names, part)
+    table = pyarrow.parquet.read_table(path, columns=columns)
+    arrays = []
+    for column in columns:
+        data = table.column(column)
+        # pandas writes a NaN as null; a float column gets it back.
+        if data.null_count and not pyarrow.types.is_floating(data.type):
+            raise ValueError(f"column {column!r} has {data.null_count} missing values")
+        array = data.to_numpy()
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"column {column!r} holds {data.type}, not numbers")
+        arrays.append(array)
+    return arrays[0] if len(arrays) == 1 else np.column_stack(arrays)
+
+
+def _columns(known: list[str], part: str | None) -> list[str]:
+    if part is None:
+        return [_only("columns", known)]
+    # A column's own name may hold a comma.
+    wanted = [part] if part in known else [column.strip() for column in part.split(",")]
+    missing = [column for column in wanted if column not in known]
+    if missing:
+        raise ValueError(f"no column {missing[0]!r}; there are {_listed(known)}")
+    return wanted
+
+
+def _only(what: str, known: Sequence[str]) -> str:
+    if not known:
+        raise ValueError(f"there are no {what} in it")
+    if len(known) > 1:
+        raise ValueError(f"{len(known)} {what}, {_listed(known)}: add ':' and a name, such as ':{known[0]}'")
+    return known[0]
+
+
+def _listed(names: Iterable[str], most: int = 20) -> str:
+    shown = [repr(name) for name in names]
+    rest = [f"and {len(shown) - most} more"] if len(shown) > most else []
+    return ", ".join(shown[:most] + rest) or "none"
+
+
+# Evaluation
+
+
+class Result(NamedTuple):
+    """A loss over files: the reduced value, and the weighted loss of every sample."""
+
+    value: Array
+    per_sample: Array
+    backend: str
+
+
+def compute(
+    definition: Definition, arrays: Mapping[str, Array], options: dict[str, Any], reduction: str | None, backend: str | None, check: bool
+) -> Result:
+    """The loss of ``arrays``: y_true, y_pred, and perhaps sample_weight and mask. ``options`` are complete; ``check`` has ``look`` look at y_pred."""
+    check_reduction(definition.name, reduction)
+    y_true, y_pred = arrays["y_true"], arrays["y_pred"]
+    if not definition.sparse:
+        # N numbers are N samples here, where the library takes rank 1 for a single one.
+        y_true, y_pred = (array[:, np.newaxis] if array.ndim == 1 else array for array in (y_true, y_pred))
+    with _quiet():
+        backend = dispatch.get_backend(backend).name
+    with dispatch.use_backend(backend):
+        try:
+            parts = evaluate(definition, y_true, y_pred, options, arrays.get("sample_weight"), arrays.get("mask"))
+            weighted = _weighted(parts)
+            reduced = weighted if reduction is None or reduction == "none" else _partial(parts, weighted, reduction).result()
+            value, per_sample = np.asarray(parts.ops.to_numpy(reduced)), np.asarray(parts.ops.to_numpy(weighted))
+        except (ValueError, TypeError, ImportError):
+            raise
+        except Exception as error:  # the formula may be a user's own
+            raise ValueError(f"{definition.name}: {_text(error)}") from error
+        if check:
+            look(definition, y_pred, options, None if parts.selected is None else parts.ops.to_numpy(parts.selected))
+    return Result(value, per_sample, parts.ops.name)
+
+
+_CATEGORICAL = (losses.categorical_crossentropy.definition, losses.sparse_categorical_crossentropy.definition)
+_DISTRIBUTION = (*_CATEGORICAL, losses.kl_divergence.definition)
+_BINARY = (losses.binary_crossentropy.definition,)
+
+
+def look(definition: Definition, y_pred: Array, options: Mapping[str, Any], selected: Array | None = None) -> None:
+    """ValueError where y_pred does not look like what ``from_logits`` says of it.
+
+    Only entries that count (``selected``) are looked at. Every comparison with NaN is False, so a NaN supports no complaint.
+    """
+    if definition not in (*_DISTRIBUTION, *_BINARY):
+        return
+    values = np.moveaxis(np.atleast_1d(y_pred).astype(np.float64), options.get("axis", -1), -1)
+    if selected is not None:
+        values = np.where(np.broadcast_to(selected, values.shape[:-1])[..., np.newaxis], values, np.nan)
+    outside = (values < -1e-6) | (values > 1 + 1e-6)
+    sums = values.sum(axis=-1)
+    off = np.abs(sums - 1) > 1e-3
+    if options["from_logits"]:
+        probabilities = np.isfinite(values).any() if definition in _BINARY else np.isfinite(sums).any() and not off.any()
+        if probabilities and not outside.any():
+            raise ValueError(f"{definition.name}: y_pred: these look like probabilities: drop --option from_logits=true, or pass --no-check")
+    elif definition in (*_CATEGORICAL, *_BINARY) and outside.any():
+        raise ValueError(
+            f"{definition.name}: y_pred holds values outside [0, 1], such as {values[outside][0]}: these look like logits: "
+            "add --option from_logits=true, or pass --no-check"
+        )
+    elif definition in _CATEGORICAL and off.any():
+        index = tuple(int(i) for i in np.argwhere(off)[0])
+        raise ValueError(
+            f"{definition.name}: y_pred: {off.sum()} of {off.size} rows do not sum to 1, the first being row {index[0] if len(index) == 1 else index} "
+            f"(counted from 0), which sums to {sums[index]:.6g}: give probabilities, or logits and --option from_logits=true, or pass --no-check"
+        )
+
+
+# Files out
+
+
+def check_output(path: str) -> Path:
+    """The file to write; ValueError if it cannot be one. The target of a link is replaced, not the link."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise ValueError(f"--output: {path!r} is a directory: name a file in it, such as {os.path.join(path, 'losses.npy')!r}")
+    if target.suffix.lower() not in (".npy", ".csv"):
+        raise ValueError(f"--output: {path!r} has to end in .npy or .csv")
+    if not target.parent.is_dir():
+        raise ValueError(f"--output: no such directory: {str(target.parent)!r}")
+    return target
+
+
+def write_array(target: Path, values: Array) -> None:
+    """Write ``values``, or leave ``target`` as it was."""
+    # In a folder of its own the new file has the usual permissions; that of mkstemp would be unreadable to others.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".lossbackend-") as folder:
+        temporary = Path(folder) / target.name
+        if target.suffix.lower() == ".npy":
+            with open(temporary, "wb") as file:
+                np.save(file, values, allow_pickle=False)
+        else:
+            with open(temporary, "w", newline="", encoding="utf-8") as text:
+                writer = csv.writer(text)
+                writer.writerow("_".join(["loss", *map(str, index)]) for index in np.ndindex(values.shape[1:]))
+                writer.writerows(_rows(values))
+        os.replace(temporary, target)
+
+
+def _rows(values: Array) -> Iterator[list[str]]:
+    """The shortest digits that give the same number again, one list per entry of the first axis."""
+    for row in np.atleast_1d(values):
+        yield [str(number) for number in np.ravel(row)]
+
+
+# Text
+
+
+def _text(error: BaseException) -> str:
+    """The message, with the type where the message alone says little."""
+    message = str(error)
+    if isinstance(error, (ValueError, TypeError, ImportError)) and message:
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _one_line(message: str) -> str:
+    return " ".join(line.strip() for line in message.splitlines() if line.strip())
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as strict JSON, in which NaN and the infinities are strings."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _print_json(record: Any) -> None:
+    import click
+
+    click.echo(json.dumps(_plain(record)))
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    # Nothing is cut or wrapped in a pipe or a file.
+    console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 10_000)
+    table = Table(box=None, pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(column, no_wrap=position == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    import click
+
+    width = max(len(name) for name, _ in pairs)
+    click.echo("\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in pairs))
+
+
+def _print_backends(record: Record) -> None:
+    rows = []
+    for backend in record["backends"]:
+        reason = record["reason"] if backend["name"] == record["selected"] else ""
+        rows.append(
+            (
+                backend["name"],
+                "yes" if backend["installed"] else "no",
+                backend["version"] or "",
+                backend["device"] or backend["problem"] or "",
+                f"yes: {reason}" if reason else "",
+            )
+        )
+    _print_table(("backend", "installed", "version", "device", "selected"), rows)
+
+
+def _print_losses(records: Iterable[Record]) -> None:
+    rows = [(record["name"], ", ".join(record["aliases"]), ", ".join(record["options"]), record["formula"]) for record in records]
+    _print_table(("name", "aliases", "options", "formula"), rows)
+
+
+def _print_loss(record: Record) -> None:
+    import click
+
+    pairs = [("formula", record["formula"]), ("function", record["signature"])]
+    if record["class"] is not None:
+        pairs.append(("class", record["class_signature"]))
+    _print_pairs([*pairs, ("aliases", ", ".join(record["aliases"]) or "none")])
+    click.echo(record["docstring"].removeprefix(record["formula"]))
+
+
+def _print_evaluation(record: Record, result: Result) -> None:
+    files = {name: (file["path"], str(tuple(file["shape"])), file["dtype"]) for name, file in record["inputs"].items()}
+    widths = [max(len(cells[i]) for cells in files.values()) for i in range(3)]
+    pairs = [(name, "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))) for name, cells in files.items()]
+    pairs.append(("loss", record["loss"]))
+    pairs += [("option", f"{name}={value!r}") for name, value in record["options"].items()]
+    pairs += [("reduction", record["reduction"]), ("samples", str(record["samples"])), ("backend", f"{record['backend']}, {record['dtype']}")]
+    if record["output"] is not None:
+        pairs.append(("output", record["output"]))
+    _print_pairs(pairs + [("value", " ".join(row)) for row in _rows(result.value)])
+
+
+# Commands
+
+
+def interface() -> "click.Group":
+    """The commands. click is imported here, so that ``main`` can say how to install it."""
+    import click
+    import rich  # noqa: F401  # missing: said at once, not by the first table
+
+    class Group(click.Group):
+        def invoke(self, ctx: click.Context) -> Any:
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                raise click.Abort from None
+
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, on one line.")
+
+    @click.group(cls=Group, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+    @click.version_option(lossbackend.__version__, prog_name="lossbackend")
+    def group() -> None:
+        """Every loss of the Keras pages on NumPy, PyTorch, JAX and TensorFlow."""
+
+    @group.command("backends", short_help="Show the backends, and which one is selected.")
+    @as_json
+    def backends_command(as_json: bool) -> None:
+        """Show the backends: installed or not, version, device, and which one is selected.
+
+        The device is where NumPy input is computed. Every installed framework is imported to ask for it, which takes seconds.
+        """
+        record = backend_records()
+        (_print_json if as_json else _print_backends)(record)
+
+    @group.command("losses", short_help="Show every loss, or one of them.")
+    @click.argument("name", required=False)
+    @as_json
+    def losses_command(name: str | None, as_json: bool) -> None:
+        """Show every loss, or the loss NAME (an alias or a class name too): formula, signature, aliases."""
+        if name is None:
+            (_print_json if as_json else _print_losses)(loss_records())
+        else:
+            (_print_json if as_json else _print_loss)(loss_record(name))
+
+    @group.command("evaluate", short_help="Compute a loss over files.")
+    @click.argument("loss")
+    @click.argument("y_true")
+    @click.argument("y_pred")
+    @click.option("--backend", metavar="NAME", help="Where to compute; see `lossbackend backends`.")
+    @click.option("--option", "pairs", metavar="NAME=VALUE", multiple=True, help="An option of the loss. Repeatable.")
+    @click.option("--reduction", type=click.Choice([name for name in REDUCTIONS if name]), help=f"How to make one number of them.  [default: {MEAN}]")
+    @click.option("--sample-weight", metavar="FILE", help="One weight per sample.")
+    @click.option("--mask", metavar="FILE", help="One 0 or 1 per sample: 0 leaves the sample out.")
+    @click.option("--output", metavar="FILE", help="Write the weighted loss of each sample to a .npy or .csv file.")
+    @click.option("--check/--no-check", default=True, help="Refuse logits that are taken for probabilities, and the reverse.  [default: check]")
+    @as_json
+    def evaluate_command(
+        loss: str,
+        y_true: str,
+        y_pred: str,
+        backend: str | None,
+        pairs: tuple[str, ...],
+        reduction: str | None,
+        sample_weight: str | None,
+        mask: str | None,
+        output: str | None,
+        check: bool,
+        as_json: bool,
+    ) -> None:
+        """Compute LOSS of the predictions in Y_PRED against the labels in Y_TRUE.
+
+        LOSS is a name that `lossbackend losses` knows, or module:function, a loss of your own: a function made with @lossbackend.loss, or a
+        subclass or object of lossbackend.Loss. The latter imports that module and so runs its code; nothing else loads code. The current
+        directory is importable.
+
+        \b
+        Y_TRUE, Y_PRED and every other FILE is one of
+          data.npy
+          data.npz:key
+          data.csv:column[,column...]       with a header row
+          data.parquet:column[,column...]
+        The part after the colon may be left out where there is only one.
+
+        Files are never unpickled. A column of N numbers is N samples: dense labels and predictions of shape (N,) are taken as (N, 1).
+
+        The VALUE of an --option is true, false, null, a number, [1.0, 2.0] or {"1": 2.0}, as in JSON, and a string otherwise. In the output
+        of --json, NaN and the infinities are the strings "NaN", "Infinity" and "-Infinity".
+
+        \b
+        Examples:
+          lossbackend evaluate mse labels.csv:price predictions.npy
+          lossbackend evaluate sparse_categorical_crossentropy y.csv:class logits.npz:logits \\
+              --option from_logits=true --option class_weight='{"1": 2.0}'
+          lossbackend evaluate my_losses:charbonnier y.npy p.npy --backend torch
+        """
+        # What a user's module or a framework prints is no part of the answer.
+        with redirect_stdout(sys.stderr):
+            found = find_loss(loss)
+            given = parse_options(pairs)
+            target = None if output is None else check_output(output)
+            files = {"y_true": y_true, "y_pred": y_pred, "sample_weight": sample_weight, "mask": mask}
+            arrays = {name: read_array(name, file) for name, file in files.items() if file is not None}
+            options = found.definition.complete({**found.options, **given})
+            reduction = found.reduction if reduction is None else reduction
+            result = compute(found.definition, arrays, options, reduction, backend, check)
+        if target is not None:
+            write_array(target, result.per_sample)
+        record = {
+            "loss": found.definition.name,
+            "value": result.value.tolist(),
+            "reduction": reduction or "none",
+            "samples": result.per_sample.size,
+            "backend": result.backend,
+            "dtype": str(result.value.dtype),
+            "inputs": {name: {"path": files[name], "shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()},
+            "options": {**options, **given},
+            "output": output,
+        }
+        if as_json:
+            _print_json(record)
+        else:
+            _print_evaluation({**record, "options": {**found.options, **given}}, result)
+
+    return group
+
+
+def _fail(message: str, code: int = MISTAKE) -> int:
+    print(f"error: {_one_line(message)}", file=sys.stderr)
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 2 for a person's mistake, which is one line on stderr, 130 when interrupted."""
+    try:
+        group = interface()
+    except ImportError:
+        return _fail(f"the command line needs {INSTALL}")
+    import click
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Formulas hold signs that a legacy encoding lacks.
+        sys.stdout.reconfigure(errors="replace")
+    # TensorFlow reads this when it is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with warnings.catch_warnings():
+        # One line is all a mistake gives, and an overflow shows in the result. Who asks Python for warnings (-W) still gets them.
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        try:
+            return group.main(arguments, prog_name="lossbackend", standalone_mode=False) or 0
+        except (click.Abort, KeyboardInterrupt):
+            return _fail("interrupted", INTERRUPTED)
+        except click.UsageError as error:
+            command = "lossbackend" if error.ctx is None else error.ctx.command_path
+            return _fail(f"{error.format_message()} Try `{command} --help`.")
+        except click.ClickException as error:
+            return _fail(error.format_message())
+        except (ValueError, TypeError, ImportError, OSError) as error:
+            return _fail(_text(error))

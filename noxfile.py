@@ -1,0 +1,58 @@
+"""Everything that CI runs: ``python -m nox``. One session: ``python -m nox -s types``."""
+
+import nox
+
+# uv does not read pip's configuration.
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+
+FRAMEWORKS = "torch,jax,tensorflow-cpu"
+
+
+def install(session: nox.Session, *groups: str, extras: str | None = None) -> None:
+    """These dependency groups, and the project with these extras, at the versions of constraints.txt."""
+    requirements = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups)
+    project = () if extras is None else ("-e", f".[{extras}]")
+    session.install("-c", "constraints.txt", *project, *requirements)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: rules and formatting."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict over the library, the adapters and a user's code."""
+    install(session, "types", extras="cli")
+    session.run("mypy")
+    session.run("mypy", "tests/typing_of_users_code.py")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite on all four backends; a missing framework is a failure."""
+    install(session, "test", extras=f"{FRAMEWORKS},cli")
+    environment = {"LOSSBACKEND_TEST_REQUIRE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg"}
+    session.run("pytest", "--ignore=tests/test_packaging.py", "-n", "2", "--dist", "worksteal", *session.posargs, env=environment)
+
+
+@nox.session
+def numpy_only(session: nox.Session) -> None:
+    """Without any framework installed: every one of them is optional."""
+    install(session, "test", extras="cli")
+    absent = "import importlib.util as u; assert not any(u.find_spec(name) for name in ('torch', 'jax', 'tensorflow', 'keras'))"
+    session.run("python", "-c", absent)
+    environment = {"LOSSBACKEND_TEST_BACKENDS": "numpy"}
+    session.run("pytest", "--ignore=tests/test_packaging.py", "-n", "2", "-rs", *session.posargs, env=environment)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheel and the sdist hold what they should, and an installed wheel works."""
+    install(session, "build")
+    session.run("pytest", "tests/test_packaging.py", *session.posargs)

@@ -1,0 +1,71 @@
+"""Which backends the tests run on, and a clean state around each test."""
+
+import os
+
+import pytest
+from frameworks import FRAMEWORKS
+
+CHOICE = "LOSSBACKEND_TEST_BACKENDS"
+REQUIRE = "LOSSBACKEND_TEST_REQUIRE"
+_loaded = {}
+
+
+def chosen_backends():
+    """The names in LOSSBACKEND_TEST_BACKENDS, all when it is not set."""
+    names = [name.strip() for name in os.environ.get(CHOICE, "").split(",") if name.strip()] or list(FRAMEWORKS)
+    unknown = [name for name in names if name not in FRAMEWORKS]
+    if unknown:
+        raise pytest.UsageError(f"{CHOICE}: unknown backends {', '.join(unknown)} (known: {', '.join(FRAMEWORKS)})")
+    return names
+
+
+def load(name):
+    """The framework called that; where it is not installed a visible skip, or a failure when LOSSBACKEND_TEST_REQUIRE=1."""
+    if not FRAMEWORKS[name].installed():
+        if os.environ.get(REQUIRE, "") not in ("", "0"):
+            pytest.fail(f"{name} is not installed, and {REQUIRE} asks for every chosen backend", pytrace=False)
+        pytest.skip(f"{name} is not installed")
+    if name not in _loaded:
+        _loaded[name] = FRAMEWORKS[name]()
+    return _loaded[name]
+
+
+def pytest_configure(config):
+    chosen_backends()
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", chosen_backends(), indirect=True)
+
+
+@pytest.fixture
+def backend(request):
+    """One framework helper (see frameworks.py); a test with dtype="float64" runs where float64 tensors exist."""
+    framework = load(request.param)
+    if "float64" in request.node.callspec.params.values():
+        with framework.double_precision():
+            yield framework
+    else:
+        yield framework
+
+
+@pytest.fixture
+def differentiable(backend):
+    """The backend, where it can differentiate."""
+    if backend.grad is None:
+        pytest.skip(f"{backend.name} does not differentiate")
+    return backend
+
+
+@pytest.fixture(autouse=True)
+def clean_state(monkeypatch):
+    """No selection of the surrounding shell reaches a test, and none of a test's reaches the next."""
+    import lossbackend as lb
+
+    for variable in ("LOSSBACKEND", "LOSSBACKEND_STRICT", "LOSSBACKEND_CHECK"):
+        monkeypatch.delenv(variable, raising=False)
+    epsilon = lb.epsilon()
+    yield
+    lb.set_epsilon(epsilon)
+    lb.set_backend(None)

@@ -1,0 +1,69 @@
+"""Every adapter meets the Ops contract, and ``check_backend`` notices one that does not."""
+
+import numpy as np
+import pytest
+
+import lossbackend as lb
+from lossbackend.testing import check_backend
+
+
+def test_adapter_meets_the_contract(backend):
+    check_backend(lb.get_backend(backend.name))
+
+
+def test_jax_meets_the_contract_in_float64(backend):
+    if backend.name != "jax":
+        pytest.skip("only JAX has float64 switched off")
+    import jax
+
+    with jax.enable_x64(True):
+        check_backend(lb.get_backend("jax"))
+
+
+def numpy_adapter(**changes):
+    """The NumPy adapter with some primitives replaced."""
+    return type("Broken", (type(lb.get_backend("numpy")),), changes)()
+
+
+@pytest.mark.parametrize(
+    ("primitive", "wrong"),
+    [
+        ("abs", lambda self, x: x),
+        ("log1p", lambda self, x: np.log(1 + x)),
+        ("softplus", lambda self, x: np.log(1 + np.exp(x))),
+        ("relu", lambda self, x: np.where(x > 0, x, 0.0)),
+        ("clip", lambda self, x, low, high: np.clip(x, high, low)),
+        ("maximum", lambda self, x, y: np.fmax(x, y)),
+        ("times", lambda self, weight, x: weight * x),
+        ("sum", lambda self, x, axis=None, keepdims=False: np.sum(x, axis=0 if axis == -1 else axis, keepdims=keepdims)),
+        ("log_softmax", lambda self, x, axis=-1: np.log(np.exp(x) / np.exp(x).sum(axis, keepdims=True))),
+        ("logsumexp", lambda self, x, axis=-1, keepdims=False: np.log(np.exp(x).sum(axis, keepdims=keepdims))),
+        ("take_class", lambda self, x, ids, axis=-1: np.take_along_axis(x, np.expand_dims(ids, -1), -1).squeeze(-1) if axis == -1 else x[0]),
+        ("one_hot", lambda self, ids, classes, dtype="float32": np.eye(classes)[ids].astype("float16")),
+        ("cast", lambda self, x, dtype: x),
+        ("asarray", lambda self, x, like=None: np.asarray(x)),
+        ("where", lambda self, condition, x, y: np.where(condition, x, y).astype("float64")),
+    ],
+)
+def test_check_backend_notices_a_wrong_primitive(primitive, wrong):
+    with pytest.raises(AssertionError, match="breaks the Ops contract"), np.errstate(all="ignore"):
+        check_backend(numpy_adapter(**{primitive: wrong}))
+
+
+@pytest.mark.parametrize(
+    ("primitive", "wrong"),
+    [
+        ("abs", "jnp.abs"),  # slope 1 at 0
+        ("relu", "lambda self, x: jnp.maximum(x, 0)"),  # ½ at 0
+        ("clip", "lambda self, x, low, high: jnp.clip(x, low, high)"),  # ½ at a bound
+        ("sqrt", "lambda self, x: jnp.sqrt(x)"),  # inf at 0
+        ("stop_gradient", "lambda self, x: x"),
+    ],
+)
+def test_check_backend_notices_a_wrong_gradient(primitive, wrong):
+    jnp = pytest.importorskip("jax.numpy")
+    function = eval(wrong, {"jnp": jnp})
+    function = function if "lambda" in wrong else staticmethod(function)
+    adapter = type("Broken", (type(lb.get_backend("jax")),), {primitive: function})()
+    with pytest.raises(AssertionError, match="gradient of"):
+        check_backend(adapter)
