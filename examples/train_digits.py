@@ -30,7 +30,7 @@ Labels = NDArray[np.int64]
 Advance = Callable[[], object]
 """Called after each step, for the progress bar."""
 Run = tuple[list[float], float]
-"""The loss before each step, and the accuracy after the last."""
+"""The loss before each step, and the accuracy on the same images after the last."""
 
 LEARNING_RATE = 0.5
 TOLERANCE = 1e-5
@@ -170,7 +170,7 @@ def draw(runs: dict[str, Run], path: Path) -> None:
         above.plot(steps, losses, label=f"{TITLES[backend]}: accuracy {accuracy:.1%}", **style)
         if backend != reference:
             below.plot(steps, (np.array(losses) - first) / first * 1e7, "o", color=style["color"], markersize=2 + style["linewidth"] / 1.6)
-    above.set_title(f"One loss, {len(runs)} frameworks: softmax regression on the digits", fontsize=13, pad=10)
+    above.set_title("One loss in every framework: softmax regression on the digits", fontsize=13, pad=10)
     above.set(ylabel="cross-entropy", ylim=(0, None))
     above.legend(frameon=False, handlelength=3.5, labelspacing=0.8)
     below.axhline(0, color=styles[reference]["color"], linewidth=3, zorder=0)
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--output: there is no directory {options.output.parent}")
 
     console = Console()
-    runs = train(list(dict.fromkeys(options.backends)), options.steps, console)
+    runs = train([backend for backend in TRAIN if backend in options.backends], options.steps, console)
     console.print(table(runs))
     draw(runs, options.output)
     console.print(f"curves: {options.output}")

@@ -415,9 +415,10 @@ def look(definition: Definition, y_pred: Array, options: Mapping[str, Any], sele
         )
     elif definition in _CATEGORICAL and off.any():
         index = tuple(int(i) for i in np.argwhere(off)[0])
+        row = index[0] if len(index) == 1 else index
         raise ValueError(
-            f"{definition.name}: y_pred: {off.sum()} of {off.size} rows do not sum to 1, the first being row {index[0] if len(index) == 1 else index} "
-            f"(counted from 0), which sums to {sums[index]:.6g}: give probabilities, or logits and --option from_logits=true, or pass --no-check"
+            f"{definition.name}: y_pred: {off.sum()} of {off.size} rows do not sum to 1; the first is row {row} (counted from 0), which sums to "
+            f"{sums[index]:.6g}: give probabilities, or logits and --option from_logits=true, or pass --no-check"
         )
 
 
@@ -437,7 +438,14 @@ def check_output(path: str) -> Path:
 
 
 def write_array(target: Path, values: Array) -> None:
-    """Write ``values``, or leave ``target`` as it was."""
+    """Write ``values``; ValueError where that fails, and then ``target`` is as it was."""
+    try:
+        _replace(target, values)
+    except OSError as error:
+        raise ValueError(f"--output: {str(target)!r} cannot be written: {error.strerror or error}") from error
+
+
+def _replace(target: Path, values: Array) -> None:
     # In a folder of its own the new file has the usual permissions; that of mkstemp would be unreadable to others.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".lossbackend-") as folder:
         temporary = Path(folder) / target.name
@@ -709,5 +717,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(f"{error.format_message()} Try `{command} --help`.")
         except click.ClickException as error:
             return _fail(error.format_message())
-        except (ValueError, TypeError, ImportError, OSError) as error:
+        except (ValueError, TypeError, ImportError) as error:
             return _fail(_text(error))
+        except OSError as error:
+            return _fail(error.strerror or _text(error))

@@ -8,7 +8,6 @@ import difflib
 import importlib.util
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,7 +28,6 @@ STRICT = os.environ.get("LOSSBACKEND_STRICT", "") not in ("", "0")
 
 _loaded: dict[str, Ops] = {}
 _third_party: tuple[Ops, ...] = ()
-_loading = threading.Lock()
 _process_wide: str | None = None
 _block: ContextVar[str | None] = ContextVar("lossbackend_use_backend", default=None)
 
@@ -97,12 +95,10 @@ def _load(name: str) -> Ops:
     except ImportError as error:
         extra = f' Install it with: pip install "lossbackend[{name}]"' if name in BUILT_IN else ""
         raise ImportError(f"the backend {name!r} cannot be imported ({error}).{extra}") from error
-    with _loading:
-        if name not in _loaded:
-            if name not in _LOADERS:
-                _third_party = (*_third_party, ops)
-            _loaded[name] = ops
-    return _loaded[name]
+    # Two threads may both come here: they load the same object, and one assignment publishes it, so there is no lock for a compiler to trip over.
+    _loaded[name] = ops
+    _third_party = tuple(other for known, other in _loaded.items() if known not in _LOADERS)
+    return ops
 
 
 def adapter(name: str) -> Ops:

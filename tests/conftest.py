@@ -43,7 +43,7 @@ def pytest_generate_tests(metafunc):
 def backend(request):
     """One framework helper (see frameworks.py); a test with dtype="float64" runs where float64 tensors exist."""
     framework = load(request.param)
-    if "float64" in request.node.callspec.params.values():
+    if request.node.callspec.params.get("dtype") == "float64":
         with framework.double_precision():
             yield framework
     else:
