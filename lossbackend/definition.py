@@ -16,7 +16,7 @@ from lossbackend import dispatch
 from lossbackend import options as option_types
 from lossbackend.ops import Ops, Tensor
 from lossbackend.options import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, Labels, Positive, PosWeight
-from lossbackend.reduction import left_align
+from lossbackend.reduction import Partial, left_align, partial
 
 __all__ = ["Axis", "ClassId", "ClassWeight", "Epsilon", "Flag", "Fraction", "Labels", "LossFunction", "PosWeight", "Positive", "along_axis", "loss"]
 
@@ -48,6 +48,16 @@ class Losses(NamedTuple):
     selected: Tensor | None
     weights: Tensor | None
     class_weights: Tensor | None
+
+    def weighted(self) -> Tensor:
+        """Weight · loss, 0 for an entry that is not selected."""
+        if self.weights is None:
+            return self.values
+        return self.ops.where(self.selected, self.values * self.weights, 0.0)
+
+    def partial(self, reduction: str) -> Partial:
+        """The mergeable form of a reduction other than "none"."""
+        return partial(self.ops, self.weighted(), self.unmasked, self.weights, self.class_weights, reduction)
 
 
 class Definition:
@@ -215,19 +225,11 @@ def evaluate(
     sample_shape = _without(shape, axis)
     size = shape[axis]
 
-    unmasked = None if mask is None else _mask(ops, name, mask, sample_shape, y_pred)
-    if definition.sparse and options.get("ignore_class") is not None:
-        kept = ~ops.equal(y_true, options["ignore_class"])
-        unmasked = kept if unmasked is None else unmasked & kept
-    weights = None if sample_weight is None else _weights(ops, name, sample_weight, sample_shape, dtype, y_pred)
-    selected = unmasked
-    if weights is not None:
-        selected = ~ops.equal(weights, 0) if unmasked is None else unmasked & ~ops.equal(weights, 0)
+    unmasked, selected, weights = _selection(ops, definition, y_true, y_pred, sample_weight, mask, options.get("ignore_class"), sample_shape)
     if selected is not None:
-        y_pred = ops.where(ops.expand_dims(selected, axis), y_pred, _HARMLESS_PRED)
-        if not definition.sparse:
-            y_true = ops.where(ops.expand_dims(selected, axis), y_true, _HARMLESS_TRUE)
-
+        chosen = ops.expand_dims(selected, axis)
+        y_pred = ops.where(chosen, y_pred, _HARMLESS_PRED)
+        y_true = y_true if definition.sparse else ops.where(chosen, y_true, _HARMLESS_TRUE)
     bad = None
     if definition.sparse:
         classes = size if isinstance(size, int) else ops.sum(ops.ones_like(y_pred), axis=axis)
@@ -239,6 +241,8 @@ def evaluate(
         values = ops.sum(y_pred, axis=axis)
     else:
         values = ops.run(definition.formula, y_true, y_pred, options)
+        if not _same_shape(ops.shape(values), sample_shape):
+            raise ValueError(f"{name}: the definition returned shape {ops.shape(values)}, it has to reduce axis {axis} of {shape} and nothing else")
     if bad is not None:
         # Times NaN, not a selected NaN, so that the gradient of such a sample is NaN too, never a plausible 0.
         values = values * ops.where(bad, float("nan"), ops.ones_like(values))
@@ -248,6 +252,26 @@ def evaluate(
     if options.get("class_weight") is not None:
         class_weights = _true_class_weights(ops, options["class_weight"], y_true, y_pred, axis, definition.sparse)
     return Losses(ops, values, unmasked, selected, weights, class_weights)
+
+
+def _selection(
+    ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, sample_weight: Any, mask: Any, ignore_class: int | None, shape: tuple[Any, ...]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Which samples count (mask, ignore_class), which of them are computed (weight not 0), and the weights; None for all, all, and 1."""
+    name = definition.name
+    unmasked = weights = None
+    if mask is not None:
+        unmasked = left_align(ops, name, "mask", _bools(ops, name, mask, y_pred), shape)
+    if ignore_class is not None:
+        kept = ~ops.equal(y_true, ignore_class)
+        unmasked = kept if unmasked is None else unmasked & kept
+    selected = unmasked
+    if sample_weight is not None:
+        weights = _floats(ops, name, "sample_weight", sample_weight, ops.dtype(y_pred), y_pred)
+        weights = left_align(ops, name, "sample_weight", weights, shape)
+        weighted = ~ops.equal(weights, 0)
+        selected = weighted if unmasked is None else unmasked & weighted
+    return unmasked, selected, weights
 
 
 # What comes in
@@ -289,7 +313,8 @@ def predictions(ops: Ops, loss: str, value: Any, like: Tensor | None) -> Tensor:
         typed = hasattr(value, "dtype") or hasattr(value, "__array__")
         if not typed or array.dtype.kind != "f" or array.dtype.itemsize < 4:
             array = array.astype(np.float32)
-        value = ops.asarray(array, like)
+        value = array
+    value = ops.asarray(value, like)
     dtype = ops.dtype(value)
     if dtype in _COMPUTED:
         return value
@@ -314,16 +339,10 @@ def _check_real(loss: str, argument: str, dtype: str) -> None:
         raise TypeError(f"{loss}: {argument} must hold real numbers, got dtype {dtype}")
 
 
-def _weights(ops: Ops, loss: str, value: Any, shape: tuple[Any, ...], dtype: str, like: Tensor) -> Tensor:
-    return left_align(ops, loss, "sample_weight", _floats(ops, loss, "sample_weight", value, dtype, like), shape)
-
-
-def _mask(ops: Ops, loss: str, value: Any, shape: tuple[Any, ...], like: Tensor) -> Tensor:
+def _bools(ops: Ops, loss: str, value: Any, like: Tensor) -> Tensor:
     if _is_neutral(ops, value):
-        mask = ops.asarray(neutral_array(loss, "mask", value).astype(bool, copy=False), like)
-    else:
-        mask = ops.cast(value, "bool")
-    return left_align(ops, loss, "mask", mask, shape)
+        return ops.asarray(neutral_array(loss, "mask", value).astype(bool, copy=False), like)
+    return ops.cast(value, "bool")
 
 
 # Shapes

@@ -107,7 +107,8 @@ class Jax(Differentiable):
         return isinstance(tensor, self.module.Array)
 
     def native_grad(self, function, array, dtype=None):
-        return self.module.grad(lambda y_pred: function(y_pred).sum())(self.tensor(array, dtype))
+        # Compiled, because op by op each primitive of each shape is compiled by itself.
+        return self.module.jit(self.module.grad(lambda y_pred: function(y_pred).sum()))(self.tensor(array, dtype))
 
     def second(self, function, array):
         gradient = self.module.grad(lambda y_pred: function(y_pred).sum())

@@ -64,7 +64,9 @@ def mistake(capsys):
         assert main(arguments) == code
         out, err = capsys.readouterr()
         assert out == ""
-        assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1, err
+        assert err.startswith("error: ")
+        assert err.endswith("\n")
+        assert err.count("\n") == 1, err
         assert "Traceback" not in err
         return err.removeprefix("error: ").strip()
 
@@ -404,7 +406,8 @@ def test_look_finds_logits_and_probabilities(mistake, run, loss, y_true, y_pred,
     np.save("a.npy", np.array(y_true))
     np.save("b.npy", np.array(y_pred))
     line = mistake("evaluate", loss, "a.npy", "b.npy", *options)
-    assert message in line and "--no-check" in line
+    assert message in line
+    assert "--no-check" in line
     run("evaluate", loss, "a.npy", "b.npy", *options, "--no-check")
 
 
@@ -474,7 +477,8 @@ def test_npz_keys(mistake):
 def test_many_names_are_not_all_listed(mistake):
     write("wide.csv", ",".join(f"c{i}" for i in range(50)) + "\n")
     line = mistake("evaluate", "mse", "wide.csv", "p.npy")
-    assert "'c19', and 30 more" in line and "c20" not in line
+    assert "'c19', and 30 more" in line
+    assert "c20" not in line
 
 
 def test_csv_columns(mistake):

@@ -102,7 +102,7 @@ def test_aliases_are_written_twice_and_agree():
 def test_every_function_has_a_class_with_its_options():
     by_function = {cls.function.definition.name: cls for cls in registry.classes().values()}
     assert set(by_function) == set(registry.functions())
-    for name, cls in by_function.items():
+    for _name, cls in by_function.items():
         fields = {field.name: field.default for field in dataclasses.fields(cls)}
         assert fields.pop("reduction") == "sum_over_batch_size"
         assert fields.pop("name") is None
@@ -125,7 +125,11 @@ def test_no_op_is_a_loss():
 
 def documented_modules():
     names = [name for _, name, _ in pkgutil.walk_packages(lb.__path__, "lossbackend.")]
-    return [name for name in ["lossbackend", *names] if "backends" not in name and not name.endswith((".torch", ".jax", ".tensorflow", "__main__", ".cli"))]
+    return [
+        name
+        for name in ["lossbackend", *names]
+        if "backends" not in name and not name.endswith((".torch", ".jax", ".tensorflow", "__main__", ".cli"))
+    ]
 
 
 @pytest.mark.parametrize("name", documented_modules())

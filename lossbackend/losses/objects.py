@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from lossbackend.definition import Definition, Losses, evaluate
 from lossbackend.losses import margin, probabilistic, regression
-from lossbackend.ops import Tensor
 from lossbackend.options import ClassId, ClassWeight, Epsilon, Labels, PosWeight
-from lossbackend.reduction import Partial, check_reduction, partial
+from lossbackend.reduction import Partial, check_reduction
 
 T = TypeVar("T")
 MEAN = "sum_over_batch_size"
@@ -80,10 +79,9 @@ class Loss:
     def __call__(self, y_true: Any, y_pred: T, sample_weight: Any = None, mask: Any = None) -> T:
         """The reduced loss."""
         losses = self._evaluate(y_true, y_pred, sample_weight, mask)
-        weighted = _weighted(losses)
         if self.reduction is None or self.reduction == "none":
-            return weighted  # type: ignore[no-any-return]
-        return _partial(losses, weighted, self.reduction).result()  # type: ignore[no-any-return]
+            return losses.weighted()  # type: ignore[no-any-return]
+        return losses.partial(self.reduction).result()  # type: ignore[no-any-return]
 
     def call(self, y_true: Any, y_pred: T) -> T:
         """The loss of each sample."""
@@ -93,8 +91,7 @@ class Loss:
         """The reduction of a part of the samples, to be added to those of the other parts: ``sum(parts).result()``."""
         if self.reduction is None or self.reduction == "none":
             raise ValueError(f"{type(self).__name__}: reduction {self.reduction!r} reduces nothing, so it has no partial results")
-        losses = self._evaluate(y_true, y_pred, sample_weight, mask)
-        return _partial(losses, _weighted(losses), self.reduction)
+        return self._evaluate(y_true, y_pred, sample_weight, mask).partial(self.reduction)
 
     def get_config(self) -> dict[str, Any]:
         """Every constructor argument, as plain Python objects."""
@@ -115,17 +112,6 @@ def _with_own_code(function: Any, owner: str) -> Any:
     copy = FunctionType(function.__code__.replace(co_name=name, co_qualname=name), function.__globals__, function.__name__, function.__defaults__)
     copy.__doc__, copy.__annotations__, copy.__qualname__ = function.__doc__, function.__annotations__, name
     return copy
-
-
-def _weighted(losses: Losses) -> Tensor:
-    """Weight · loss, 0 for an entry that is not selected."""
-    if losses.weights is None:
-        return losses.values
-    return losses.ops.where(losses.selected, losses.values * losses.weights, 0.0)
-
-
-def _partial(losses: Losses, weighted: Tensor, reduction: str) -> Partial:
-    return partial(losses.ops, weighted, losses.unmasked, losses.weights, losses.class_weights, reduction)
 
 
 # The positional parameters are those of Keras 3, in its order; what this library adds is keyword-only.

@@ -112,6 +112,8 @@ def _direction(ops: Ops, vector: Tensor, axis: int) -> Tensor:
     # Squares of 1e-25 or 1e25 leave the range of float32. A vector scaled by its largest entry has a norm of 1 or more, and the same direction.
     largest = ops.stop_gradient(ops.max(ops.abs(vector), axis=axis, keepdims=True))
     zero = ops.equal(largest, 0)
-    scaled = vector / ops.where(zero, 1.0, largest)
+    # By its root, twice: XLA multiplies by the reciprocal, and that of 1e38 is subnormal, hence 0.
+    root = ops.sqrt(ops.where(zero, 1.0, largest))
+    scaled = vector / root / root
     norm = ops.sqrt(ops.sum(ops.square(scaled), axis=axis, keepdims=True))
     return ops.where(zero, 0.0, scaled / ops.where(zero, 1.0, norm))
