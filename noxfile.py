@@ -54,5 +54,5 @@ def numpy_only(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """The wheel and the sdist hold what they should, and an installed wheel works."""
-    install(session, "build")
+    install(session, "build", extras="cli")
     session.run("pytest", "tests/test_packaging.py", *session.posargs)
