@@ -127,6 +127,13 @@ class Definition:
         check = self.checks.get(name)
         return option_types.plain(value) if check is None else check(self.name, name, value)
 
+    def constant(self, name: str, value: Any) -> Any:
+        """The option's value for a loss object: as ``check``, and a tensor as the numbers in it, so that the object compares and hashes by value."""
+        framework = dispatch.framework(value)
+        if framework is not None and dispatch.adapter(framework).is_concrete(value):
+            value = dispatch.adapter(framework).to_numpy(value)
+        return self.check(name, value)
+
     def _unknown_option(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.options, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ""

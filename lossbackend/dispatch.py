@@ -8,7 +8,7 @@ import difflib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -32,35 +32,18 @@ _process_wide: str | None = None
 _block: ContextVar[str | None] = ContextVar("lossbackend_use_backend", default=None)
 
 
-def _numpy() -> Ops:
-    from lossbackend.backends import numpy_backend
-
-    ops: Ops = numpy_backend.OPS
+def _built_in(name: str) -> Ops:
+    # Import statements, because a compiler follows them, and not importlib.
+    if name == "numpy":
+        from lossbackend.backends import numpy_backend as module
+    elif name == "torch":
+        from lossbackend.backends import torch_backend as module
+    elif name == "jax":
+        from lossbackend.backends import jax_backend as module
+    else:
+        from lossbackend.backends import tensorflow_backend as module
+    ops: Ops = module.OPS
     return ops
-
-
-def _torch() -> Ops:
-    from lossbackend.backends import torch_backend
-
-    ops: Ops = torch_backend.OPS
-    return ops
-
-
-def _jax() -> Ops:
-    from lossbackend.backends import jax_backend
-
-    ops: Ops = jax_backend.OPS
-    return ops
-
-
-def _tensorflow() -> Ops:
-    from lossbackend.backends import tensorflow_backend
-
-    ops: Ops = tensorflow_backend.OPS
-    return ops
-
-
-_LOADERS: dict[str, Callable[[], Ops]] = {"numpy": _numpy, "torch": _torch, "jax": _jax, "tensorflow": _tensorflow}
 
 
 def _entry_points() -> dict[str, Any]:
@@ -91,13 +74,13 @@ def _load(name: str) -> Ops:
     """The adapter of that canonical name, imported on first use."""
     global _third_party
     try:
-        ops = _LOADERS[name]() if name in _LOADERS else _entry_points()[name].load()
+        ops: Ops = _built_in(name) if name in BUILT_IN else _entry_points()[name].load()
     except ImportError as error:
         extra = f' Install it with: pip install "lossbackend[{name}]"' if name in BUILT_IN else ""
         raise ImportError(f"the backend {name!r} cannot be imported ({error}).{extra}") from error
     # Two threads may both come here: they load the same object, and one assignment publishes it, so there is no lock for a compiler to trip over.
     _loaded[name] = ops
-    _third_party = tuple(other for known, other in _loaded.items() if known not in _LOADERS)
+    _third_party = tuple(other for known, other in _loaded.items() if known not in BUILT_IN)
     return ops
 
 

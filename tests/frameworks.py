@@ -68,8 +68,7 @@ class Torch(Differentiable):
         return tensor if dtype is None else tensor.to(getattr(self.module, dtype))
 
     def numpy(self, tensor):
-        tensor = tensor.detach()
-        return (tensor.float() if tensor.dtype == self.module.bfloat16 else tensor).numpy()
+        return (tensor.float() if tensor.dtype == self.module.bfloat16 else tensor).numpy(force=True)
 
     def dtype(self, tensor):
         return str(tensor.dtype).removeprefix("torch.")

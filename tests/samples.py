@@ -3,7 +3,24 @@
 import numpy as np
 import reference
 
-EVERY_LOSS = sorted(reference.REFERENCE)
+CLASSES = {
+    "mean_squared_error": "MeanSquaredError",
+    "mean_absolute_error": "MeanAbsoluteError",
+    "mean_absolute_percentage_error": "MeanAbsolutePercentageError",
+    "mean_squared_logarithmic_error": "MeanSquaredLogarithmicError",
+    "squared_hinge": "SquaredHinge",
+    "hinge": "Hinge",
+    "categorical_hinge": "CategoricalHinge",
+    "log_cosh": "LogCosh",
+    "huber": "Huber",
+    "categorical_crossentropy": "CategoricalCrossentropy",
+    "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
+    "binary_crossentropy": "BinaryCrossentropy",
+    "kl_divergence": "KLDivergence",
+    "poisson": "Poisson",
+    "cosine_similarity": "CosineSimilarity",
+}
+EVERY_LOSS = sorted(CLASSES)
 DENSE = [name for name in EVERY_LOSS if name != "sparse_categorical_crossentropy"]
 ONE_HOT = ("categorical_crossentropy", "categorical_hinge")
 CLASS_AXIS = (*ONE_HOT, "sparse_categorical_crossentropy")

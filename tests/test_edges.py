@@ -1,12 +1,13 @@
 """Every number, NaN, infinity, gradient and error that the definition of a loss names, on every backend."""
 
+import contextlib
 import inspect
 import math
 
 import numpy as np
 import pytest
 from conftest import chosen_backends, load
-from samples import CLASS_AXIS, DENSE, EVERY_LOSS, ONE_HOT, expected, expected_gradient, sample
+from samples import CLASS_AXIS, CLASSES, DENSE, EVERY_LOSS, ONE_HOT, expected, expected_gradient, sample
 
 import lossbackend as lb
 
@@ -813,17 +814,26 @@ def test_lists_and_arrays_beside_a_tensor(backend):
 
 
 def test_awkward_arrays(backend):
-    """Read-only, reversed, strided, Fortran-ordered and byte-swapped NumPy input, alone and beside a tensor, is input like any other."""
+    """Read-only, reversed, strided, Fortran-ordered and broadcast NumPy input, alone and beside a tensor, is input like any other."""
     base = np.arange(12, dtype="float32").reshape(3, 4)
     read_only = base.copy()
     read_only.flags.writeable = False
     zeros = np.zeros((3, 4), "float32")
-    for array in (read_only, base[::-1, ::-1], np.repeat(base, 2, axis=1)[:, ::2], np.asfortranarray(base), base.astype(">f4"), np.broadcast_to(base[0], (3, 4))):
+    for array in (read_only, base[::-1, ::-1], np.repeat(base, 2, axis=1)[:, ::2], np.asfortranarray(base), np.broadcast_to(base[0], (3, 4))):
         wanted = (array.astype("float64") ** 2).mean(axis=-1)
         np.testing.assert_allclose(backend.numpy(lb.mse(array, backend.tensor(zeros))), wanted, rtol=1e-6)
         with lb.use_backend(backend.name):
             np.testing.assert_allclose(backend.numpy(lb.mse(zeros, array)), wanted, rtol=1e-6)
     np.testing.assert_array_equal(base, np.arange(12).reshape(3, 4))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2"])
+def test_byte_swapped_arrays(backend, dtype):
+    """As read from a file that another machine wrote."""
+    array, zeros = np.array([[1, 2], [3, 4]], dtype), np.zeros((2, 2), "float32")
+    with lb.use_backend(backend.name):
+        np.testing.assert_allclose(backend.numpy(lb.mse(array, backend.tensor(zeros))), [2.5, 12.5])
+        np.testing.assert_allclose(backend.numpy(lb.mse(zeros, array)), [2.5, 12.5])
 
 
 def test_data_frames_and_series():
@@ -997,7 +1007,7 @@ BAD_LABELS = {
     "7": np.array([0.0, 7.0], "float32"),
     "-2": np.array([[0.0], [-2.0]], "float32"),
     "0.5": np.array([0.0, 0.5], "float32"),
-    "1.9": np.array([0.0, 1.9], "float32"),
+    "1.75": np.array([0.0, 1.75], "float32"),
     "nan": np.array([0.0, NAN], "float32"),
     "inf": np.array([0.0, INF], "float32"),
 }
@@ -1008,13 +1018,24 @@ BAD_LABELS = {
 def test_bad_labels_are_errors(backend, bad, source):
     """Neither a wrapped class nor a framework's own ignore value nor a crash, wherever the labels come from."""
     labels = BAD_LABELS[bad]
-    with backend.double_precision():
+    if source == "list" and labels.dtype == "uint64":
+        pytest.skip("NumPy reads such a list as floats")
+    with backend.double_precision() if source == "tensor" else contextlib.nullcontext():
         native = backend.tensor(labels) if source == "tensor" else labels if source == "array" else labels.tolist()
-    for options in ({}, {"from_logits": True, "label_smoothing": 0.1}, {"ignore_class": 1}):
-        with pytest.raises(ValueError, match="sparse_categorical_crossentropy") as info:
-            scce(backend, native, **options)
-        assert "y_true" in str(info.value)
-        assert bad in str(info.value)
+        for options in ({}, {"from_logits": True, "label_smoothing": 0.1}, {"ignore_class": 1}):
+            with pytest.raises(ValueError, match="sparse_categorical_crossentropy") as info:
+                scce(backend, native, **options)
+            assert "y_true" in str(info.value)
+            assert bad in str(info.value)
+
+
+def test_wide_labels_do_not_wrap_around(backend):
+    """Not even where int64 is switched off after the labels were made: 2**32 + 1 is not class 1."""
+    with backend.double_precision():
+        labels = backend.tensor(np.array([0, 2**32 + 1], "int64"))
+    for options in ({}, {"from_logits": True}, {"ignore_class": 1}):
+        with pytest.raises(ValueError, match="sparse_categorical_crossentropy"):
+            scce(backend, labels, **options)
 
 
 def test_bad_labels_of_a_loss_object(backend):
@@ -1155,9 +1176,8 @@ def test_bad_options(name, option, value):
         getattr(lb, name)(y_true, y_pred, **{option: value})
     assert name in str(info.value)
     assert option in str(info.value)
-    owner = next(cls for cls in vars(lb.losses).values() if isinstance(cls, type) and getattr(getattr(cls, "function", None), "__name__", "") == name)
     with pytest.raises((ValueError, TypeError)) as info:
-        owner(**{option: value})(y_true, y_pred)
+        getattr(lb, CLASSES[name])(**{option: value})(y_true, y_pred)
     assert option in str(info.value)
 
 
@@ -1176,8 +1196,8 @@ def test_the_positional_parameters_keep_their_place():
     assert lb.huber_loss(y_true, y_pred, 0.5)[0] == pytest.approx((0.5 * 1 - 0.125) / 2)
     smoothed = 0.75 * math.log1p(math.exp(-2)) + 0.25 * (2 + math.log1p(math.exp(-2)))
     assert lb.categorical_crossentropy(y_true, y_pred, True, 0.5)[0] == pytest.approx(smoothed)
-    assert lb.sparse_categorical_crossentropy([0, 0], y_pred, True, 0)[0] == pytest.approx(0.0, abs=1.0)
-    assert lb.sparse_categorical_crossentropy(np.array([[0], [0]]).T, y_pred.T @ [[1.0, 1.0]], True, 0).shape == (2,)
+    by_column = lb.sparse_categorical_crossentropy([0, 0, 1], np.array([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), True, 0)
+    np.testing.assert_allclose(by_column, [softplus(-2), LOG2, LOG2])
     assert lb.binary_crossentropy(y_true, y_pred, True, 0.5)[0] == pytest.approx((0.75 * softplus(-2) + 0.25 * softplus(2) + LOG2) / 2)
     assert lb.cosine_proximity(y_true, y_pred, 0).shape == (2,)
     for function, arguments in ((lb.categorical_crossentropy, (True, 0.5, -1)), (lb.sparse_categorical_crossentropy, (True, -1, None)), (lb.hinge, ("auto",))):

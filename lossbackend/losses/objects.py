@@ -67,7 +67,7 @@ class Loss:
             if field.name not in ("reduction", "name"):
                 # None stands for the epsilon at the time of the call, not of the construction.
                 value = getattr(self, field.name)
-                value = None if field.name == "epsilon" and value is None else definition.check(field.name, value)
+                value = None if field.name == "epsilon" and value is None else definition.constant(field.name, value)
                 object.__setattr__(self, field.name, value)
                 options[field.name] = value
         object.__setattr__(self, "_options", options)

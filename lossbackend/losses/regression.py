@@ -104,7 +104,9 @@ def cosine_similarity(ops: Ops, y_true: Tensor, y_pred: Tensor, axis: Axis = -1)
     >>> cosine_similarity([[3.0, 4.0]], [[4.0, 3.0]])
     array([-0.96...], dtype=float32)
     """
-    return -ops.sum(_direction(ops, y_true, axis) * _direction(ops, y_pred, axis), axis=axis)
+    cosine = ops.sum(_direction(ops, y_true, axis) * _direction(ops, y_pred, axis), axis=axis)
+    # Rounding may leave [−1, 1]. The step back into it is a constant to the gradient, which a plain clip would cut off at parallel vectors.
+    return -(cosine + ops.stop_gradient(ops.clip(cosine, -1.0, 1.0) - cosine))
 
 
 def _direction(ops: Ops, vector: Tensor, axis: int) -> Tensor:
