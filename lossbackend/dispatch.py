@@ -18,6 +18,8 @@ import numpy as np
 from lossbackend.ops import Ops
 
 BUILT_IN = ("numpy", "torch", "jax", "tensorflow")
+# Exact arithmetic to measure the others by: selected like them, but no framework, so not listed as one.
+REFERENCE = "mpmath"
 _SPELLINGS = {"np": "numpy", "pytorch": "torch", "tf": "tensorflow", "tensorflow-cpu": "tensorflow"}
 
 # Values of these types name no framework; asking for the exact type first is cheaper than any isinstance.
@@ -40,8 +42,10 @@ def _built_in(name: str) -> Ops:
         from lossbackend.backends import torch_backend as module
     elif name == "jax":
         from lossbackend.backends import jax_backend as module
-    else:
+    elif name == "tensorflow":
         from lossbackend.backends import tensorflow_backend as module
+    else:
+        from lossbackend.backends import mpmath_backend as module
     ops: Ops = module.OPS
     return ops
 
@@ -59,7 +63,7 @@ def canonical(name: str) -> str:
         raise TypeError(f"a backend is named by a string, got {name!r}")
     wanted = name.strip().lower()
     wanted = _SPELLINGS.get(wanted, wanted)
-    if wanted in _loaded or wanted in BUILT_IN:
+    if wanted in _loaded or wanted in BUILT_IN or wanted == REFERENCE:
         return wanted
     third_party = _entry_points()
     if wanted in third_party:
@@ -74,13 +78,14 @@ def _load(name: str) -> Ops:
     """The adapter of that canonical name, imported on first use."""
     global _third_party
     try:
-        ops: Ops = _built_in(name) if name in BUILT_IN else _entry_points()[name].load()
+        ops: Ops = _built_in(name) if name in (*BUILT_IN, REFERENCE) else _entry_points()[name].load()
     except ImportError as error:
-        extra = f' Install it with: pip install "lossbackend[{name}]"' if name in BUILT_IN else ""
-        raise ImportError(f"the backend {name!r} cannot be imported ({error}).{extra}") from error
+        extra = {REFERENCE: "parity"}.get(name, name) if name in (*BUILT_IN, REFERENCE) else None
+        hint = "" if extra is None else f' Install it with: pip install "lossbackend[{extra}]"'
+        raise ImportError(f"the backend {name!r} cannot be imported ({error}).{hint}") from error
     # Two threads may both come here: they load the same object, and one assignment publishes it, so there is no lock for a compiler to trip over.
     _loaded[name] = ops
-    _third_party = tuple(other for known, other in _loaded.items() if known not in BUILT_IN)
+    _third_party = tuple(other for known, other in _loaded.items() if known not in (*BUILT_IN, REFERENCE))
     return ops
 
 

@@ -183,7 +183,8 @@ class _Contract:
         self.expect("asarray of a number", ops.asarray(3, like=x), 3.0)
         self.expect("cast to bool", ops.cast(x, "bool")[0], [False, True, True])
         for name in ("float32", "int32", "bool"):
-            if ops.dtype(ops.cast(x, name)) != name:
+            # An adapter need not have every floating type, but what it has it has to cast to.
+            if ops.dtype(ops.cast(x, name)) != ops.dtype(ops.asarray(np.zeros(1, name))):
                 self.breaches.append(f"cast to {name}: dtype {ops.dtype(ops.cast(x, name))}")
         self.gradient("cast there and back", lambda t: ops.cast(ops.cast(2.0 * t, "float32"), self.dtype), [3.0], [2])
         doubled = ops.run(lambda ops, y_true, y_pred, factor: factor * (y_pred - y_true), x, x + 1.0, {"factor": 2.0})

@@ -20,6 +20,21 @@ def test_jax_meets_the_contract_in_float64(backend):
         check_backend(lb.get_backend("jax"))
 
 
+def test_the_exact_adapter_meets_the_contract_in_its_values():
+    pytest.importorskip("mpmath")
+    check_backend(lb.get_backend("mpmath"))
+
+
+def test_the_exact_adapter_gives_the_value_of_the_very_input():
+    mpmath = pytest.importorskip("mpmath")
+    error = np.array([[1e-4]], "float32")
+    with lb.use_backend("mpmath"):
+        (value,) = lb.log_cosh(np.zeros_like(error), error)
+    with mpmath.workdps(40):
+        assert mpmath.almosteq(value, mpmath.log(mpmath.cosh(mpmath.mpf(float(error[0, 0])))), rel_eps=1e-20)
+    assert "mpmath" not in lb.available_backends()
+
+
 def numpy_adapter(**changes):
     """The NumPy adapter with some primitives replaced."""
     return type("Broken", (type(lb.get_backend("numpy")),), changes)()

@@ -69,7 +69,7 @@ ELEMENTWISE = {
             (0, 0.5, LOG2, 2),
             (0.5, 0, SATURATED / 2, 0.5),
             (0.5, 1, SATURATED / 2, -0.5),
-            (0.25, 0.25, -0.25 * math.log(0.25) - 0.75 * math.log(0.75), 0),
+            (0.25, 0.5, LOG2, 1),
         ],
     ),
     "bce-probabilities-epsilon": (
@@ -541,7 +541,7 @@ def agrees(actual, wanted, dtype, ulps=8, atol=0.0):
 def softmax_rounding(case, y, dtype):
     """A gradient from logits is a difference of numbers of the size of the labels' sum: nothing can be promised below their rounding."""
     logits = TABLE[case][1].get("from_logits") and case in VECTORS
-    total = np.abs(y).sum() if np.ndim(y) else 1.0
+    total = np.abs(y).sum(dtype="float64") if np.ndim(y) else 1.0
     return float(np.finfo(dtype).eps * total) if logits else 0.0
 
 
@@ -571,6 +571,29 @@ def test_gradient(differentiable, dtype, case):
             wanted is not None and not agrees(got, wanted, dtype, ulps=16, atol=softmax_rounding(case, y, dtype))
         ):
             wrong.append((row, got.tolist()))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_a_large_batch(backend, case):
+    """The same rows many times over, which a backend may split, compile or run on several threads."""
+    function, y_true, y_pred, losses, gradients = columns(TABLE[case], "float32")
+    rows, times = len(losses), -(-400_000 // y_pred.size)
+    y_true, y_pred = np.concatenate([y_true] * times), np.concatenate([y_pred] * times)
+    values = backend.numpy(function(backend.tensor(y_true), backend.tensor(y_pred))).reshape(times, rows)
+    assert values.dtype == "float32"
+    slopes = backend.grad(lambda p: function(backend.tensor(y_true), p), y_pred).reshape(times, rows, -1) if backend.grad else None
+    wrong = []
+    for index, (row, value, gradient) in enumerate(zip(TABLE[case][2], losses, gradients, strict=True)):
+        if not agrees(values[:, index], np.full(times, value), "float32"):
+            wrong.append((row, np.unique(values[:, index])))
+        atol = softmax_rounding(case, y_true[index], "float32")
+        if backend.grad and gradient is not None:
+            for got in np.unique(slopes[:, index], axis=0):
+                if not agrees(got, gradient, "float32", ulps=16, atol=atol):
+                    wrong.append((row, got))
+        elif backend.grad and math.isfinite(value) and not np.isfinite(slopes[:, index]).all():
+            wrong.append((row, "gradient"))
     assert wrong == []
 
 
@@ -696,7 +719,9 @@ def test_probabilities_and_logits_are_never_confused(backend):
     """Nothing is guessed: numbers that look like logits are clipped as probabilities, whatever made them."""
     y_true, logits = np.array([[1.0], [0.0]], "float32"), np.array([[3.0], [3.0]], "float32")
     np.testing.assert_allclose(backend.numpy(lb.bce(backend.tensor(y_true), backend.tensor(logits))), [0.0, SATURATED], rtol=1e-6)
-    np.testing.assert_allclose(backend.numpy(lb.bce(backend.tensor(y_true), backend.tensor(logits), True)), [math.log1p(math.exp(-3)), softplus(3)], rtol=1e-6)
+    np.testing.assert_allclose(
+        backend.numpy(lb.bce(backend.tensor(y_true), backend.tensor(logits), True)), [math.log1p(math.exp(-3)), softplus(3)], rtol=1e-6
+    )
 
 
 # Half precision and other types
@@ -1200,7 +1225,11 @@ def test_the_positional_parameters_keep_their_place():
     np.testing.assert_allclose(by_column, [softplus(-2), LOG2, LOG2])
     assert lb.binary_crossentropy(y_true, y_pred, True, 0.5)[0] == pytest.approx((0.75 * softplus(-2) + 0.25 * softplus(2) + LOG2) / 2)
     assert lb.cosine_proximity(y_true, y_pred, 0).shape == (2,)
-    for function, arguments in ((lb.categorical_crossentropy, (True, 0.5, -1)), (lb.sparse_categorical_crossentropy, (True, -1, None)), (lb.hinge, ("auto",))):
+    for function, arguments in (
+        (lb.categorical_crossentropy, (True, 0.5, -1)),
+        (lb.sparse_categorical_crossentropy, (True, -1, None)),
+        (lb.hinge, ("auto",)),
+    ):
         with pytest.raises(TypeError):
             function(y_true, y_pred, *arguments)
 

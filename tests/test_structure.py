@@ -21,7 +21,7 @@ FRAMEWORKS = {"torch", "jax", "tensorflow", "keras"}
 ALLOWED = {
     "ops": set(),
     "options": set(),
-    "dispatch": {"ops", *(f"backends.{name}_backend" for name in ("numpy", "torch", "jax", "tensorflow"))},
+    "dispatch": {"ops", *(f"backends.{name}_backend" for name in ("numpy", "torch", "jax", "tensorflow", "mpmath"))},
     "reduction": {"ops"},
     "definition": {"ops", "options", "dispatch", "reduction"},
     "losses.regression": {"definition", "ops"},
@@ -29,7 +29,7 @@ ALLOWED = {
     "losses.probabilistic": {"definition", "ops"},
     "losses.objects": {"definition", "losses", "ops", "options", "reduction"},
     "backends.composed": {"ops"},
-    **{f"backends.{name}_backend": {"backends.composed", "ops"} for name in ("numpy", "torch", "jax", "tensorflow")},
+    **{f"backends.{name}_backend": {"backends.composed", "ops"} for name in ("numpy", "torch", "jax", "tensorflow", "mpmath")},
 }
 
 

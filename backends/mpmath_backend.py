@@ -1,0 +1,122 @@
+"""The exact reference: definitions in arithmetic of 1024 bits, on NumPy arrays of mpmath numbers. Slow, and only for measuring the others."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from lossbackend.backends.composed import ComposedOps
+from lossbackend.ops import Tensor
+
+# A context of its own: the precision of mpmath.mp is the user's, and mpmath numbers calculate in that of the context they come from.
+_EXACT = mpmath.MPContext()
+_EXACT.prec = 1024
+
+_DTYPES: dict[str, Any] = {"index": np.intp}
+
+
+def _elementwise(function: Callable[..., Any], inputs: int = 1) -> Any:
+    """A function of numbers over arrays of them; mpmath raises where IEEE arithmetic has NaN or an infinity."""
+    universal = np.frompyfunc(function, inputs, 1)
+    return staticmethod(lambda *arrays: _array(universal(*arrays)))
+
+
+def _array(x: Any) -> Any:
+    """An array also of a single number."""
+    if isinstance(x, np.ndarray):
+        return x
+    single = np.empty((), dtype=object)
+    single[()] = x
+    return single
+
+
+def _log(x: Any) -> Any:
+    return -_EXACT.inf if x == 0 else _EXACT.nan if x < 0 else _EXACT.log(x)
+
+
+def _expm1(x: Any) -> Any:
+    return _EXACT.expm1(x) if _EXACT.isfinite(x) else _EXACT.exp(x) - 1
+
+
+class MpmathOps(ComposedOps):
+    name = "mpmath"
+    differentiable = False
+
+    abs = _elementwise(abs)
+    sign = _elementwise(_EXACT.sign)
+    square = _elementwise(lambda x: x * x)
+    sqrt = _elementwise(lambda x: _EXACT.nan if x < 0 else _EXACT.sqrt(x))
+    exp = _elementwise(_EXACT.exp)
+    expm1 = _elementwise(_expm1)
+    log = _elementwise(_log)
+    log1p = _elementwise(lambda x: _EXACT.log1p(x) if _EXACT.isfinite(x) and x > -1 else _log(1 + x))
+    relu = _elementwise(lambda x: _EXACT.zero if x <= 0 else x)
+    equal = staticmethod(lambda x, y: np.asarray(np.equal(x, y), dtype=bool))
+    isnan = staticmethod(lambda x: np.frompyfunc(_EXACT.isnan, 1, 1)(x).astype(bool))
+    isinf = staticmethod(lambda x: np.frompyfunc(_EXACT.isinf, 1, 1)(x).astype(bool))
+    reshape = staticmethod(np.reshape)
+    expand_dims = staticmethod(np.expand_dims)
+    squeeze = staticmethod(np.squeeze)
+
+    def is_tensor(self, x: Any) -> bool:
+        return isinstance(x, np.ndarray)
+
+    def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
+        x = np.asarray(x)
+        return x if x.dtype.kind in "Obiu" and like is None else _array(np.frompyfunc(_EXACT.mpf, 1, 1)(x.astype(object)))
+
+    def to_numpy(self, x: Tensor) -> Any:
+        return x if x.dtype != object else x.astype(np.float64)
+
+    def cast(self, x: Tensor, dtype: str) -> Tensor:
+        if dtype.startswith(("float", "bfloat")):
+            return self.asarray(x, like=x)
+        return x.astype(_DTYPES.get(dtype, dtype))
+
+    def shape(self, x: Tensor) -> tuple[Any, ...]:
+        return np.shape(x)
+
+    def dtype(self, x: Tensor) -> str:
+        return "float64" if x.dtype == object else str(x.dtype.name)
+
+    def is_concrete(self, *tensors: Tensor) -> bool:
+        return True
+
+    def stop_gradient(self, x: Tensor) -> Tensor:
+        return x
+
+    def ones_like(self, x: Tensor) -> Tensor:
+        return self.asarray(np.ones(np.shape(x)))
+
+    def where(self, condition: Tensor, x: Any, y: Any) -> Tensor:
+        return _array(np.where(condition, _array(x), _array(y)))
+
+    def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return _array(np.sum(x, axis=axis, keepdims=keepdims, initial=_EXACT.zero))
+
+    def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return _array(self.sum(x, axis, keepdims) / (np.size(x) if axis is None else np.shape(x)[axis]))
+
+    def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        # Comparisons with NaN are False, so the largest of the others would win.
+        missing = np.any(self.isnan(x), axis=axis, keepdims=keepdims)
+        return self.where(missing, _EXACT.nan, np.max(self.where(self.isnan(x), -_EXACT.inf, x), axis=axis, keepdims=keepdims))
+
+    def any(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return np.any(x, axis=axis, keepdims=keepdims)
+
+    def all(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return np.all(x, axis=axis, keepdims=keepdims)
+
+    def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
+        return np.take_along_axis(x, np.expand_dims(ids, axis), axis=axis).squeeze(axis)
+
+    def one_hot(self, ids: Tensor, classes: int, dtype: str = "float32") -> Tensor:
+        return self.cast(np.expand_dims(ids, -1) == np.arange(classes), dtype)
+
+    def concat(self, tensors: list[Tensor], axis: int = 0) -> Tensor:
+        return np.concatenate(tensors, axis=axis)
+
+
+OPS = MpmathOps()
