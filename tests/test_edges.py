@@ -619,6 +619,19 @@ def test_nan_stays_in_its_sample(backend, dtype):
             np.testing.assert_allclose(gradient, slopes[sound], rtol=0, atol=64 * float(np.finfo(dtype).eps * size), err_msg=name)
 
 
+@pytest.mark.parametrize("name", EVERY_LOSS)
+def test_nan_is_not_lost_in_a_large_batch(backend, name):
+    """Compilers vectorise minimum and maximum differently from a certain size on, and some forget NaN there."""
+    for shape in ((1000, 8), (100_000, 3)):
+        y_true, y_pred = sample(name, shape)
+        y_pred[::4, 1] = NAN
+        if y_true.dtype == "float32":
+            y_true[1::4, 1] = NAN
+        values = backend.numpy(getattr(lb, name)(backend.tensor(y_true), backend.tensor(y_pred)))
+        wanted = np.isnan(y_pred).any(axis=-1) | np.isnan(y_true.reshape(len(y_true), -1)).any(axis=-1)
+        np.testing.assert_array_equal(np.isnan(values), wanted, err_msg=str(shape))
+
+
 def test_log_cosh_is_never_negative_and_relatively_exact(backend):
     """Over the whole range of float32, both signs; 4 ulp, where the frameworks' usual forms lose every digit."""
     errors = np.geomspace(2.0**-60, 2.0**126, 499).astype("float32")
