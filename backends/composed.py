@@ -3,6 +3,7 @@
 An adapter inherits them and overrides one where its framework's own primitive meets the contract too. The comments say what goes wrong otherwise.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,32 @@ class ComposedOps(Ops):
 
     def _root(self, x: Tensor) -> Tensor:
         """The framework's own square root."""
+        raise NotImplementedError
+
+    def log1p(self, x: Tensor) -> Tensor:
+        if self.dtype(x) != "float64":
+            return self._log1p(x)
+        # XLA's float64 log1p is off by 120 units in the last place around −0.41, and right below 0.3: halve the logarithm into that range,
+        # log(1 + x) = 2 log √(1 + x), and take √(1 + x) − 1 without cancellation.
+        near = self.abs(x) < 0.5
+        small = self.where(near, x, 0.0)
+        halved = self._log1p(small / (1.0 + self._root(1.0 + small)))
+        return self.where(near, 2.0 * halved, self.log(1.0 + self.where(near, 0.0, x)))
+
+    def _log1p(self, x: Tensor) -> Tensor:
+        """The framework's own log(1 + x)."""
+        raise NotImplementedError
+
+    def relu(self, x: Tensor) -> Tensor:
+        # XLA's max loses NaN in some shapes; max(x, 0) has slope ½ or 1 at 0.
+        return self.where(x <= 0, 0.0, x)
+
+    def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        largest = self._largest(x, axis=axis, keepdims=keepdims)
+        return self.where(self.any(self.isnan(x), axis=axis, keepdims=keepdims), math.nan, largest)
+
+    def _largest(self, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
+        """The framework's own maximum along an axis, which may lose NaN, and splits the gradient of a tie."""
         raise NotImplementedError
 
     def sigmoid(self, x: Tensor) -> Tensor:

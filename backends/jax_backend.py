@@ -23,9 +23,7 @@ class JaxOps(ComposedOps):
     exp = staticmethod(jnp.exp)
     expm1 = staticmethod(jnp.expm1)
     log = staticmethod(jnp.log)
-    log1p = staticmethod(jnp.log1p)
     sigmoid = staticmethod(jax.nn.sigmoid)
-    relu = staticmethod(jax.nn.relu)
     where = staticmethod(jnp.where)
     ones_like = staticmethod(jnp.ones_like)
     equal = staticmethod(jnp.equal)
@@ -33,7 +31,6 @@ class JaxOps(ComposedOps):
     isinf = staticmethod(jnp.isinf)
     sum = staticmethod(jnp.sum)
     mean = staticmethod(jnp.mean)
-    max = staticmethod(jnp.max)
     any = staticmethod(jnp.any)
     all = staticmethod(jnp.all)
     reshape = staticmethod(jnp.reshape)
@@ -42,6 +39,8 @@ class JaxOps(ComposedOps):
     concat = staticmethod(jnp.concatenate)
     stop_gradient = staticmethod(jax.lax.stop_gradient)
     _root = staticmethod(jnp.sqrt)
+    _log1p = staticmethod(jnp.log1p)
+    _largest = staticmethod(jnp.max)
 
     def is_tensor(self, x: Any) -> bool:
         return isinstance(x, jax.Array)

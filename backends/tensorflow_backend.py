@@ -20,16 +20,13 @@ class TensorflowOps(ComposedOps):
     exp = staticmethod(tf.exp)
     expm1 = staticmethod(tf.math.expm1)
     log = staticmethod(tf.math.log)
-    log1p = staticmethod(tf.math.log1p)
     sigmoid = staticmethod(tf.sigmoid)
-    relu = staticmethod(tf.nn.relu)
     ones_like = staticmethod(tf.ones_like)
     equal = staticmethod(tf.equal)
     isnan = staticmethod(tf.math.is_nan)
     isinf = staticmethod(tf.math.is_inf)
     sum = staticmethod(tf.reduce_sum)
     mean = staticmethod(tf.reduce_mean)
-    max = staticmethod(tf.reduce_max)
     any = staticmethod(tf.reduce_any)
     all = staticmethod(tf.reduce_all)
     reshape = staticmethod(tf.reshape)
@@ -38,6 +35,8 @@ class TensorflowOps(ComposedOps):
     concat = staticmethod(tf.concat)
     stop_gradient = staticmethod(tf.stop_gradient)
     _root = staticmethod(tf.sqrt)
+    _log1p = staticmethod(tf.math.log1p)
+    _largest = staticmethod(tf.reduce_max)
 
     def is_tensor(self, x: Any) -> bool:
         return isinstance(x, (tf.Tensor, tf.Variable))
@@ -79,7 +78,8 @@ class TensorflowOps(ComposedOps):
         return tf.gather(x, ids, axis=-1, batch_dims=x.shape.rank - 1)
 
     def one_hot(self, ids: Tensor, classes: int, dtype: str = "float32") -> Tensor:
-        return tf.one_hot(ids, classes, dtype=dtype)
+        # tf.one_hot makes no bools.
+        return tf.cast(tf.equal(tf.expand_dims(ids, -1), tf.range(classes, dtype=ids.dtype)), dtype)
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         with tf.GradientTape() as tape:

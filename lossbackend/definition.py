@@ -53,7 +53,8 @@ class Losses(NamedTuple):
         """Weight · loss, 0 for an entry that is not selected."""
         if self.weights is None:
             return self.values
-        return self.ops.where(self.selected, self.values * self.weights, 0.0)
+        # A weight outside the mask may be anything, NaN too.
+        return self.values * self.ops.where(self.selected, self.weights, 0.0)
 
     def partial(self, reduction: str) -> Partial:
         """The mergeable form of a reduction other than "none"."""
@@ -221,9 +222,9 @@ def evaluate(
     y_pred = predictions(ops, name, y_pred, like)
     dtype = ops.dtype(y_pred)
     axis = options.get("axis", -1)
-    ids = None
+    looked_at = None
     if definition.sparse:
-        y_true, ids = read_ids(ops, name, "y_true", y_true, y_pred)
+        y_true, looked_at = read_ids(ops, name, "y_true", y_true, y_pred)
         y_true, shape = _sparse_shapes(ops, definition, y_true, y_pred, axis)
     else:
         y_true = _floats(ops, name, "y_true", y_true, dtype, y_pred)
@@ -232,7 +233,10 @@ def evaluate(
     sample_shape = _without(shape, axis)
     size = shape[axis]
 
-    unmasked, selected, weights = _selection(ops, definition, y_true, y_pred, sample_weight, mask, options.get("ignore_class"), sample_shape)
+    kept = None
+    if definition.sparse and options.get("ignore_class") is not None:
+        kept = _kept(ops, y_true, looked_at, options["ignore_class"], y_pred)
+    unmasked, selected, weights = _selection(ops, name, y_pred, sample_weight, mask, kept, sample_shape)
     if selected is not None:
         chosen = ops.expand_dims(selected, axis)
         y_pred = ops.where(chosen, y_pred, _HARMLESS_PRED)
@@ -240,8 +244,7 @@ def evaluate(
     bad = None
     if definition.sparse:
         classes = size if isinstance(size, int) else ops.sum(ops.ones_like(y_pred), axis=axis)
-        concrete = ops.is_concrete(y_pred) if ids is not None else ops.is_concrete(y_true, y_pred)
-        y_true, bad = check_ids(ops, name, "y_true", y_true, ids, classes, selected, concrete)
+        y_true, bad = check_ids(ops, name, "y_true", y_true, looked_at if ops.is_concrete(y_pred) else None, classes, selected)
     options = _prepare_options(ops, definition, options, size, y_pred)
 
     if isinstance(size, int) and size == 0:
@@ -262,20 +265,17 @@ def evaluate(
 
 
 def _selection(
-    ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, sample_weight: Any, mask: Any, ignore_class: int | None, shape: tuple[Any, ...]
+    ops: Ops, loss: str, y_pred: Tensor, sample_weight: Any, mask: Any, kept: Tensor | None, shape: tuple[Any, ...]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Which samples count (mask, ignore_class), which of them are computed (weight not 0), and the weights; None for all, all, and 1."""
-    name = definition.name
-    unmasked = weights = None
+    unmasked, weights = kept, None
     if mask is not None:
-        unmasked = left_align(ops, name, "mask", _bools(ops, name, mask, y_pred), shape)
-    if ignore_class is not None:
-        kept = ~ops.equal(y_true, ignore_class)
-        unmasked = kept if unmasked is None else unmasked & kept
+        chosen = left_align(ops, loss, "mask", _bools(ops, loss, mask, y_pred), shape)
+        unmasked = chosen if unmasked is None else unmasked & chosen
     selected = unmasked
     if sample_weight is not None:
-        weights = _floats(ops, name, "sample_weight", sample_weight, ops.dtype(y_pred), y_pred)
-        weights = left_align(ops, name, "sample_weight", weights, shape)
+        weights = _floats(ops, loss, "sample_weight", sample_weight, ops.dtype(y_pred), y_pred)
+        weights = left_align(ops, loss, "sample_weight", weights, shape)
         weighted = ~ops.equal(weights, 0)
         selected = weighted if unmasked is None else unmasked & weighted
     return unmasked, selected, weights
@@ -299,6 +299,8 @@ def neutral_array(loss: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
             array = np.asarray(value)
         except Exception as error:
             raise TypeError(f"{loss}: {argument} of type {type(value).__name__} cannot be read as an array: {error}") from error
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind == "V" and array.dtype.name.startswith(("bfloat", "float")):
         return array.astype(np.float32)
     if array.dtype.kind not in "biuf":
@@ -437,55 +439,47 @@ def _sparse_shapes(ops: Ops, definition: Definition, ids: Tensor, y_pred: Tensor
 
 
 def read_ids(ops: Ops, loss: str, argument: str, value: Any, like: Tensor | None) -> tuple[Tensor, np.ndarray[Any, Any] | None]:
-    """Class ids as a tensor, never by way of a float type, and the array they came in if that was NumPy's."""
-    array = None
-    if _is_neutral(ops, value):
-        array = neutral_array(loss, argument, value)
-        representable = array
-        if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-            # JAX keeps the lower 32 bits, which would make a valid id of 2**32 + 1.
-            inside = (array >= -(2**31)) & (array < 2**31)
-            representable = np.where(inside, array, -1).astype(np.int64)
-        value = ops.asarray(representable, like)
+    """Class ids as a tensor, never by way of a float type, and as they came in where values can be looked at."""
+    neutral = _is_neutral(ops, value)
+    looked_at = neutral_array(loss, argument, value) if neutral else ops.to_numpy(value) if ops.is_concrete(value) else None
+    if looked_at is not None and looked_at.dtype.kind in "iu" and looked_at.dtype.itemsize == 8:
+        inside = (looked_at >= -(2**31)) & (looked_at < 2**31)
+        if not inside.all():
+            # JAX keeps the lower 32 bits, which would make a valid id of 2**32 + 1. No id is −2**31.
+            neutral, value = True, np.where(inside, looked_at, -(2**31)).astype(np.int64)
+        elif neutral:
+            value = looked_at.astype(np.int64, copy=False)
+    elif neutral:
+        value = looked_at
+    if neutral:
+        value = ops.asarray(value, like)
     dtype = ops.dtype(value)
     _check_real(loss, argument, dtype)
     if dtype.startswith(("float", "bfloat")):
-        return value, array
-    return ops.cast(ops.cast(value, "int32") if dtype == "bool" else value, "index"), array
+        return value, looked_at
+    return ops.cast(ops.cast(value, "int32") if dtype == "bool" else value, "index"), looked_at
+
+
+def _kept(ops: Ops, ids: Tensor, looked_at: np.ndarray[Any, Any] | None, ignore_class: int, like: Tensor) -> Tensor | None:
+    """Where the ids are not ``ignore_class``; None for everywhere."""
+    if looked_at is not None:
+        return ops.asarray(np.asarray(looked_at != ignore_class).reshape(ops.shape(ids)), like)
+    # No 32-bit id is out of its range, and JAX will not compare them.
+    return ~ops.equal(ids, ignore_class) if -(2**31) <= ignore_class < 2**31 else None
 
 
 def check_ids(
-    ops: Ops,
-    loss: str,
-    argument: str,
-    ids: Tensor,
-    array: np.ndarray[Any, Any] | None,
-    classes: Any,
-    selected: Tensor | None,
-    concrete: bool,
+    ops: Ops, loss: str, argument: str, ids: Tensor, looked_at: np.ndarray[Any, Any] | None, classes: Any, selected: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Ids that are all within range, and where they were not (None: nowhere).
 
     A bad id is a ValueError where values can be looked at. Where they cannot, the caller makes the offending samples NaN.
     """
     floating = ops.dtype(ids).startswith(("float", "bfloat"))
-    if concrete and isinstance(classes, int):
-        looked_at = ops.to_numpy(ids) if array is None else array.reshape(ops.shape(ids))
-        bad = ~((looked_at >= 0) & (looked_at < classes))
-        if floating:
-            bad |= looked_at != np.floor(looked_at)
-        if selected is not None:
-            bad &= ops.to_numpy(selected)
-        if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            found = looked_at[where].item()
-            at = f" at index {where[0] if len(where) == 1 else where}" if where else ""
-            what = "is not a whole number" if isinstance(found, float) and found != np.floor(found) else f"is outside 0 ... {classes - 1}"
-            raise ValueError(
-                f"{loss}: {argument} must hold class ids from 0 to {classes - 1} ({classes} classes); {found}{at} {what} "
-                f"(smallest {looked_at.min().item()}, largest {looked_at.max().item()})."
-            )
-        wrong = None
+    wrong = None
+    if looked_at is not None and isinstance(classes, int):
+        chosen = None if selected is None else ops.to_numpy(selected)
+        _refuse_bad_ids(loss, argument, looked_at.reshape(ops.shape(ids)), classes, chosen)
     else:
         if isinstance(classes, int):
             good = (ids >= 0) & (ids < classes)
@@ -499,6 +493,24 @@ def check_ids(
     if selected is not None:
         ids = ops.where(selected, ids, 0.0 if floating else 0)
     return ops.cast(ids, "index"), wrong
+
+
+def _refuse_bad_ids(loss: str, argument: str, ids: np.ndarray[Any, Any], classes: int, selected: np.ndarray[Any, Any] | None) -> None:
+    bad = ~((ids >= 0) & (ids < classes))
+    if ids.dtype.kind == "f":
+        bad |= ids != np.floor(ids)
+    if selected is not None:
+        bad &= selected
+    if not bad.any():
+        return
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    found = ids[where].item()
+    at = f" at index {where[0] if len(where) == 1 else where}" if where else ""
+    what = "is not a whole number" if isinstance(found, float) and found != np.floor(found) else f"is outside 0 ... {classes - 1}"
+    raise ValueError(
+        f"{loss}: {argument} must hold class ids from 0 to {classes - 1} ({classes} classes); {found}{at} {what} "
+        f"(smallest {ids.min().item()}, largest {ids.max().item()})."
+    )
 
 
 # Options that hold tensors

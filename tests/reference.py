@@ -1,7 +1,7 @@
 """The losses as their formulas, one sample at a time, in 60-digit arithmetic.
 
-Written from the public definition of each loss and from nothing else. A sample is a list of Python floats, the exact bits of the input. Next to the value,
-each function returns the scale of its rounding error: the sum of the magnitudes that are added up, which no float arithmetic can do better than relative to.
+Written from the public definition of each loss and from nothing else. A sample is a list of Python floats, the exact bits of the input. Next to the
+value, each function returns the scale of its rounding error: the sum of the magnitudes that are added up. Float arithmetic is exact relative to that.
 """
 
 from mpmath import mp, mpf

@@ -186,6 +186,7 @@ ELEMENTWISE = {
             (1, -2e-7, NAN, None),
             (0, -2e-7, NAN, None),
             (0, -5e-8, -5e-8, 1),
+            (0, -EPS, -EPS, None),
         ],
     ),
     "poisson-log-input": (
@@ -337,6 +338,11 @@ CROSSENTROPY = [
     ((1, 0), (-1, 2), SATURATED, (0, 0)),
     ((0, 1), (-1, 2), 0, (0, 0)),
     ((1, 0), (0.5, -0.5), LOG2, None),
+    # sums whose square or whose reciprocal is out of range
+    ((1, 0), (1e-20, 1e-20), LOG2, (-5e19, 5e19)),
+    ((0, 1), (1e-30, 0), SATURATED, (0, 0)),
+    ((1, 0), (1e-30, 0), 0, None),
+    ((0, 1), (1e38, 1e38), LOG2, None),
     ((1, 0), (NAN, 0.5), NAN, None),
     ((0, 1), (NAN, 0.5), NAN, None),
     ((1, 0), (INF, 1), NAN, None),
@@ -717,6 +723,12 @@ def test_cosine_scales_of_float64(backend):
             np.testing.assert_allclose(values, [-0.96], rtol=1e-15, err_msg=str(scale))
 
 
+def test_a_delta_beyond_the_type_of_the_predictions(backend):
+    """Every error is then a small one."""
+    result = backend.numpy(lb.huber(backend.tensor(np.zeros((1, 1), "float32")), backend.tensor(np.full((1, 1), 3.0, "float32")), 1e39))
+    np.testing.assert_array_equal(result, [4.5])
+
+
 def test_losses_do_not_overflow_where_their_value_does_not(backend):
     """Sums, squares and differences inside a loss stay in range when the loss itself is."""
     huge = np.array([[3e38]], "float32")
@@ -836,6 +848,25 @@ def test_lists_and_numbers_become_float32(backend):
             assert backend.dtype(result) == "float32"
             assert backend.shape(result) == ()
             assert float(result) == 4.0
+
+
+def test_lists_become_float32_where_double_precision_is_on_too(backend):
+    with backend.double_precision(), lb.use_backend(backend.name):
+        assert backend.dtype(lb.mse([[0.0, 1.0]], [[1.0, 3.0]])) == "float32"
+        assert backend.dtype(lb.SparseCategoricalCrossentropy(class_weight=(1, 2))([0, 1], [[0.5, 0.5], [0.5, 0.5]])) == "float32"
+        half = backend.tensor(np.zeros((2, 2)), "float16")
+        assert backend.dtype(lb.SparseCategoricalCrossentropy(class_weight=(1, 2), label_smoothing=0.5)([0, 1], half, np.ones(2))) == "float32"
+
+
+def test_variables_are_tensors(differentiable):
+    """What an optimiser changes, where the framework has a type for it."""
+    module, values = differentiable.module, np.array([[1.0, 3.0]], "float32")
+    if differentiable.name == "jax":
+        pytest.skip("JAX has no variables")
+    variable = module.nn.Parameter(module.tensor(values)) if differentiable.name == "torch" else module.Variable(values)
+    for result in (lb.mse([[0.0, 0.0]], variable), lb.mse(variable, variable + 1) * 5, lb.MeanSquaredError()([[0.0, 0.0]], variable)):
+        assert differentiable.is_native(result)
+        np.testing.assert_array_equal(np.ravel(differentiable.numpy(result)), [5.0])
 
 
 def test_lists_and_arrays_beside_a_tensor(backend):
@@ -1024,6 +1055,22 @@ def test_labels_of_every_type(backend, dtype):
     with backend.double_precision():
         np.testing.assert_allclose(scce(backend, backend.tensor(np.array([0, 2], dtype))), [LOG2, 2 * LOG2], rtol=1e-6)
     np.testing.assert_allclose(scce(backend, np.array([0, 2], dtype)), [LOG2, 2 * LOG2], rtol=1e-6)
+
+
+def test_narrow_labels_of_many_classes(backend):
+    """The number of classes, and the class to ignore, need not fit the labels' type."""
+    y_pred = np.zeros((2, 300), "float32")
+    y_pred[0, 100], y_pred[1, 127] = 200.0, 200.0
+    for dtype in ("int8", "uint8", "int16"):
+        labels = backend.tensor(np.array([100, 127], dtype))
+        for ignored in (None, -1, 255, 2**32 + 1):
+            np.testing.assert_allclose(scce(backend, labels, y_pred, from_logits=True, ignore_class=ignored), [0, 0], atol=1e-6)
+
+
+def test_a_wide_label_is_not_the_class_to_ignore(backend):
+    """2**64 - 1 has the bits of -1."""
+    with pytest.raises(ValueError, match="sparse_categorical_crossentropy"):
+        scce(backend, np.array([0, 2**64 - 1], "uint64"), ignore_class=-1)
 
 
 def test_bool_and_list_labels(backend):

@@ -6,6 +6,7 @@ import numpy as np
 
 from lossbackend import dispatch
 from lossbackend.definition import check_ids, read_ids
+from lossbackend.options import plain
 
 
 def to_categorical(y: Any, num_classes: int | None = None, dtype: str = "float32", *, nb_classes: int | None = None) -> Any:
@@ -26,28 +27,26 @@ def to_categorical(y: Any, num_classes: int | None = None, dtype: str = "float32
             raise TypeError("to_categorical: nb_classes is another name of num_classes, give one of them")
         num_classes = nb_classes
     ops, like = dispatch.resolve("to_categorical", {"y": y})
-    ids, array = read_ids(ops, "to_categorical", "y", y, like)
+    ids, looked_at = read_ids(ops, "to_categorical", "y", y, like)
     shape = ops.shape(ids)
     if len(shape) > 1 and shape[-1] == 1:
         ids = ops.squeeze(ids, -1)
-    concrete = array is not None or ops.is_concrete(ids)
-    if num_classes is None:
-        if not concrete:
-            raise ValueError("to_categorical: num_classes cannot be counted where values cannot be looked at (tracing, accelerators); pass it")
-        values = ops.to_numpy(ids) if array is None else array
-        if values.size == 0:
-            raise ValueError("to_categorical: there are no ids to count the classes of; pass num_classes")
-        num_classes = int(values.max()) + 1 if np.isfinite(values).all() else 1
-    elif isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)):
+    classes = _number_of_classes(looked_at) if num_classes is None else plain(num_classes)
+    if isinstance(classes, bool) or not isinstance(classes, int):
         raise TypeError(f"to_categorical: num_classes must be an int, got {num_classes!r}")
-    if num_classes < 1:
-        raise ValueError(
-            f"to_categorical: num_classes must be at least 1, got {num_classes}"
-            if array is None or array.size == 0 or array.max() >= 0
-            else f"to_categorical: y must hold class ids from 0; {array.min().item()} is negative"
-        )
-    ids, bad = check_ids(ops, "to_categorical", "y", ids, array, int(num_classes), None, concrete)
-    encoded = ops.one_hot(ids, int(num_classes), dtype)
+    if classes < 1:
+        raise ValueError(f"to_categorical: num_classes must be at least 1, got {num_classes}")
+    ids, bad = check_ids(ops, "to_categorical", "y", ids, looked_at, classes, None)
+    encoded = ops.one_hot(ids, classes, dtype)
     if bad is None:
         return encoded
     return ops.where(ops.expand_dims(bad, -1), float("nan") if "float" in dtype else -1, encoded)
+
+
+def _number_of_classes(ids: np.ndarray[Any, Any] | None) -> int:
+    """The largest id + 1, at least 1, so that what is wrong with the ids is said of them."""
+    if ids is None:
+        raise ValueError("to_categorical: num_classes cannot be counted where values cannot be looked at (tracing, accelerators); pass it")
+    if ids.size == 0:
+        raise ValueError("to_categorical: there are no ids to count the classes of; pass num_classes")
+    return max(int(ids.max()) + 1, 1) if np.isfinite(ids).all() else 1
