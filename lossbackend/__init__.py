@@ -152,3 +152,7 @@ def __getattr__(name: str) -> Any:
     if name in losses.__all__:
         return getattr(losses, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -322,6 +322,9 @@ def predictions(ops: Ops, loss: str, value: Any, like: Tensor | None) -> Tensor:
         typed = hasattr(value, "dtype") or hasattr(value, "__array__")
         if not typed or array.dtype.kind != "f" or array.dtype.itemsize < 4:
             array = array.astype(np.float32)
+        if array.dtype.itemsize > 8 and ops.name != "numpy":
+            # No framework has long doubles.
+            array = array.astype(np.float64)
         value = array
     value = ops.asarray(value, like)
     dtype = ops.dtype(value)
@@ -349,9 +352,11 @@ def _check_real(loss: str, argument: str, dtype: str) -> None:
 
 
 def _bools(ops: Ops, loss: str, value: Any, like: Tensor) -> Tensor:
-    if _is_neutral(ops, value):
-        return ops.asarray(neutral_array(loss, "mask", value).astype(bool, copy=False), like)
-    return ops.cast(value, "bool")
+    neutral = _is_neutral(ops, value)
+    looked_at = neutral_array(loss, "mask", value) if neutral else ops.to_numpy(value) if ops.is_concrete(value) else None
+    if looked_at is not None and looked_at.dtype != bool and not ((looked_at == 0) | (looked_at == 1)).all():
+        raise ValueError(f"{loss}: mask must hold True and False (or 1 and 0), got {looked_at.dtype} with other values")
+    return ops.asarray(looked_at.astype(bool, copy=False), like) if neutral and looked_at is not None else ops.cast(value, "bool")
 
 
 # Shapes

@@ -13,6 +13,9 @@ import numpy as np
 
 _EPSILON = 1e-7
 
+# The smallest and the largest normal float32.
+_TINY, _HUGE = 2.0**-126, 2.0**128 - 2.0**104
+
 
 def epsilon() -> float:
     """The smallest probability that a logarithm sees, 1e-7 unless ``set_epsilon`` changed it.
@@ -31,10 +34,9 @@ def set_epsilon(value: float) -> None:
     >>> set_epsilon(1e-7)
     """
     global _EPSILON
-    number = _number("set_epsilon", "value", value)
-    if not 0 < number < 1:
-        raise ValueError(f"set_epsilon: value must lie between 0 and 1, got {value!r}")
-    _EPSILON = number
+    if value is None:
+        raise TypeError("set_epsilon: value must be a number, got None")
+    _EPSILON = _epsilon("set_epsilon", "value", value)
 
 
 def plain(value: Any) -> Any:
@@ -64,8 +66,9 @@ def _positive(loss: str, option: str, value: Any) -> Any:
     if _is_foreign(value):
         return value
     number = _number(loss, option, value)
-    if not 0 < number < math.inf:
-        raise ValueError(f"{loss}: {option} must be positive and finite, got {value!r}")
+    # A number that is 0 or inf in float32 would be neither positive nor finite where it is used.
+    if not _TINY <= number <= _HUGE:
+        raise ValueError(f"{loss}: {option} must be positive and finite, in the range of float32, got {value!r}")
     return number
 
 
@@ -82,8 +85,8 @@ def _epsilon(loss: str, option: str, value: Any) -> float:
     if value is None:
         return _EPSILON
     number = _number(loss, option, value)
-    if not 0 < number < 1:
-        raise ValueError(f"{loss}: {option} must lie between 0 and 1, got {value!r}")
+    if not _TINY <= number < 1:
+        raise ValueError(f"{loss}: {option} must lie between 0 and 1, in the range of float32, got {value!r}")
     return number
 
 

@@ -30,7 +30,7 @@ def categorical_crossentropy(
     array([0.69314...], dtype=float32)
     """
     log_p = _log_probability(ops, y_pred, from_logits, axis, epsilon, class_weight)
-    return -_smoothed(ops, ops.sum(ops.times(y_true, log_p), axis=axis), log_p, label_smoothing, axis)
+    return _smoothed(ops, ops.sum(ops.times(y_true, log_p), axis=axis), log_p, label_smoothing, axis)
 
 
 @loss(aliases=("scce",), min_classes=2, sparse=True)
@@ -57,7 +57,7 @@ def sparse_categorical_crossentropy(
     """
     # @loss takes ignore_class entries out before they come here.
     log_p = _log_probability(ops, y_pred, from_logits, axis, epsilon, class_weight)
-    return -_smoothed(ops, ops.take_class(log_p, y_true, axis=axis), log_p, label_smoothing, axis)
+    return _smoothed(ops, ops.take_class(log_p, y_true, axis=axis), log_p, label_smoothing, axis)
 
 
 @loss(aliases=("bce", "BCE", "logloss"))
@@ -125,7 +125,10 @@ def poisson(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None
     finite = ops.where(ops.equal(y_pred, math.inf), 0.0, y_pred)
     if log_input:
         return ops.mean(ops.exp(y_pred) - ops.times(y_true, finite), axis=-1)
-    return ops.mean(y_pred - ops.times(y_true, ops.log(finite + epsilon)), axis=-1)
+    rate = finite + epsilon
+    # 0 · log 0 is 0, and so is its slope.
+    rate = ops.where(ops.equal(y_true, 0) & ops.equal(rate, 0), 1.0, rate)
+    return ops.mean(y_pred - y_true * ops.log(rate), axis=-1)
 
 
 def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, epsilon: Epsilon, class_weight: Any) -> Tensor:
@@ -135,12 +138,15 @@ def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, eps
     else:
         total = ops.sum(y_pred, axis=axis, keepdims=True)
         total = ops.where(ops.equal(total, 0), 1.0, ops.where(ops.isinf(total), math.nan, total))
-        log_p = ops.log(ops.clip(y_pred / total, epsilon, 1.0))
+        # p/Σp by way of √Σp: XLA multiplies by reciprocals, and that of 1e38 is subnormal, hence 0; the square of 1e-20, in the slope, is 0 too.
+        root = ops.stop_gradient(ops.sqrt(ops.abs(total)))
+        log_p = ops.log(ops.clip(y_pred / root / (total / root), epsilon, 1.0))
     return log_p if class_weight is None else ops.times(along_axis(ops, class_weight, y_pred, axis), log_p)
 
 
 def _smoothed(ops: Ops, true_class: Tensor, log_p: Tensor, label_smoothing: Any, axis: int) -> Tensor:
-    """Σ ỹ log p from Σ y log p: as ỹ = (1 − α)y + α/C, it is (1 − α) Σ y log p + α mean log p, whatever the number of classes."""
+    """−Σ ỹ log p from Σ y log p: as ỹ = (1 − α)y + α/C, it is −(1 − α) Σ y log p − α mean log p, whatever the number of classes."""
     if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
-        return true_class
-    return ops.times(1.0 - label_smoothing, true_class) + label_smoothing * ops.mean(log_p, axis=axis)
+        # 0 − x, because −x is −0.0 where nothing is lost.
+        return 0.0 - true_class
+    return 0.0 - ops.times(1.0 - label_smoothing, true_class) - label_smoothing * ops.mean(log_p, axis=axis)

@@ -82,7 +82,7 @@ def log_cosh(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
 
 @loss(aliases=("huber_loss",))
 def huber(ops: Ops, y_true: Tensor, y_pred: Tensor, delta: Positive = 1.0) -> Tensor:
-    """Huber loss, mean(½q² + δ(|e| − |q|)) with q = clip(e, −δ, δ): e²/2 up to δ, a line of slope δ from there.
+    """Huber loss, mean(½q² + δ relu(|e| − δ)) with q = clip(e, −δ, δ): e²/2 up to δ, a line of slope δ from there.
 
     y_true and y_pred have one shape [..., D], the result [...]; δ > 0, else ValueError. Source: Huber, Annals of Mathematical Statistics 35 (1964)
     73.
@@ -92,7 +92,8 @@ def huber(ops: Ops, y_true: Tensor, y_pred: Tensor, delta: Positive = 1.0) -> Te
     """
     error = y_pred - y_true
     near = ops.clip(error, -delta, delta)
-    return ops.mean(0.5 * ops.square(near) + delta * (ops.abs(error) - ops.abs(near)), axis=-1)
+    # |e| − |q| is the same number as relu(|e| − δ), but its slope near 0 is δ − δ, which rounds the slope of ½q² away.
+    return ops.mean(0.5 * ops.square(near) + delta * ops.relu(ops.abs(error) - delta), axis=-1)
 
 
 @loss(aliases=("cosine_proximity", "cosine"))
