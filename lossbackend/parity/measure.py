@@ -386,7 +386,7 @@ class _Comparison:
             values = _of(usable[column].values)
             for row in np.flatnonzero(own > VALUE_BOUND):
                 difference = f"{own[row]:.3g} ulp off" if np.isfinite(own[row]) else "not of the same kind"
-                self.breach(int(row), column, "value", f"{values[row]!r}, exact {self.expected[row]!r}: {difference}")
+                self.breach(int(row), column, "value", f"{values[row]!s}, exact {self.expected[row]!s}: {difference}")
         return ulps
 
     def _gradients_of(self, usable: Mapping[Column, Outcome]) -> Array:
@@ -433,7 +433,7 @@ class _Comparison:
             beyond = abs(exact) >= _largest(self.dtype)
             allowed = np.isfinite(own[rows]) | (beyond & (own[rows] == np.sign(exact) * np.inf))
             for row in rows[~allowed.all(axis=-1)]:
-                self.breach(int(row), column, "gradient", f"{own[row].tolist()} for a finite loss of {self.expected[row]!r}")
+                self.breach(int(row), column, "gradient", f"{own[row].tolist()} for a finite loss of {self.expected[row]!s}")
 
 
 def _largest(dtype: str) -> float:
@@ -443,6 +443,11 @@ def _largest(dtype: str) -> float:
 def _of(values: Array | None) -> Array:
     assert values is not None
     return values
+
+
+def compare(suite: Suite, dtype: str, inputs: Batch, outcomes: Mapping[Column, Outcome]) -> Measurement:
+    """What every column made of a batch, held against the exact value and the other columns."""
+    return _Comparison(suite, dtype, inputs, outcomes).run()
 
 
 # Calls that have to be refused
@@ -512,7 +517,7 @@ def measure(suites: Sequence[Suite], dtypes: Sequence[str], chosen: Sequence[Col
         for (suite, inputs), own in zip(batches, outcomes, strict=True):
             progress(f"exact values, {dtype}: {suite.label}", 0)
             held = {column: outcome for column, outcome in own.items() if not _lacks(outcome, dtype)}
-            measurement = _Comparison(suite, dtype, inputs, held).run()
+            measurement = compare(suite, dtype, inputs, held)
             measurements.append(measurement)
             breaches += measurement.breaches
             cases += measurement.cases
