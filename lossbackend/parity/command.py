@@ -51,7 +51,10 @@ def parity(request: Request) -> int:
         names = [column.backend for column in chosen]
         best = next((name for name in names if dispatch.adapter(name).differentiable), names[0])
         stability = {}
+        failed = {measurement.suite.label for measurement in run.measurements if any(found.error for found in measurement.outcomes.values())}
         for suite in own:
+            if suite.label in failed:
+                continue
             progress(f"stability: {suite.label}", 0)
             stability[suite.label] = search(dispatch.adapter(best), suite)
     report.print_run(run, stability)

@@ -231,12 +231,13 @@ def write_html(run: Run, stability: Stability, path: Path, date: str) -> None:
         "1024 bits. A cell holds the largest error over all cases in units in the last place (ulp) of the exact value, or, where terms cancel, of "
         "what rounding the input alone would change. Gradients are compared between backends: the last column is the largest difference, in units of "
         "the gradient's own scale. Point at a cell for its worst case.</p>",
+        '<p><a href="#breaches">The breaches</a> are listed at the end.</p>' if run.breaches else "",
         f'<ul class="legend" aria-label="Colours">{legend}</ul>',
     ]
+    body += [_html_heat_map(run, dtype) for dtype in run.dtypes]
+    body += [_html_stability(label, findings) for label, findings in stability.items()]
     if run.breaches:
         body.append(_html_breaches(run))
-    body += [_html_stability(label, findings) for label, findings in stability.items()]
-    body += [_html_heat_map(run, dtype) for dtype in run.dtypes]
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Parity of losses: {text(summary(run))}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
@@ -255,7 +256,7 @@ def _html_breaches(run: Run, most: int = 100) -> str:
     shown = f"the first {most} of {len(run.breaches)}" if len(run.breaches) > most else f"all {len(run.breaches)}"
     head = "".join(f'<th scope="col"{_TEXT if name != "Case" else ""}>{name}</th>' for name in ("Case", "Column", "Fact", "What was found"))
     return (
-        f'<section><h2>Breaches</h2><div class="scroll" tabindex="0"><table><caption>{shown}; <code>lossbackend parity --explain CASE</code> '
+        f'<section id="breaches"><h2>Breaches</h2><div class="scroll" tabindex="0"><table><caption>{shown}; <code>--explain CASE</code> '
         f"shows one in full</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
 
@@ -372,6 +373,6 @@ def snippet(suite: Suite, dtype: str, alone: Batch, backends: Sequence[str]) -> 
         f'y_pred = np.array({y_pred.tolist()}, "{numpy_dtype}")',
         f"for backend in {names}:",
         "    with lb.use_backend(backend):",
-        f"        print(backend, np.asarray({function if colon else f'lb.{suite.definition.name}'}(y_true, y_pred{call})))",
+        f"        print(backend, np.asarray({function if colon else f'lb.{suite.definition.name}'}(y_true, y_pred{call})).flat[0])",
     ]
     return "\n".join(lines)
