@@ -5,6 +5,7 @@ An adapter inherits them and overrides one where its framework's own primitive m
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from lossbackend.ops import Ops, Tensor
@@ -117,3 +118,9 @@ class ComposedOps(Ops):
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f"the {self.name} backend has no gradients")
+
+    def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return function
+
+    def double_precision(self) -> AbstractContextManager[Any]:
+        return nullcontext()

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -85,7 +86,15 @@ class JaxOps(ComposedOps):
         return compiled(y_true, y_pred)
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        return jax.value_and_grad(function)(x)  # type: ignore[no-any-return]
+        value, pull = jax.vjp(function, x)
+        (gradient,) = pull(jnp.ones_like(value))
+        return value, gradient
+
+    def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return jax.jit(function)  # type: ignore[no-any-return]
+
+    def double_precision(self) -> AbstractContextManager[Any]:
+        return jax.enable_x64(True)  # type: ignore[no-any-return]
 
 
 @functools.lru_cache(maxsize=256)

@@ -87,5 +87,8 @@ class TensorflowOps(ComposedOps):
             value = function(x)
         return value, tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
+    def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return tf.function(function, jit_compile=True)  # type: ignore[no-any-return]
+
 
 OPS = TensorflowOps()

@@ -119,8 +119,11 @@ class TorchOps(ComposedOps):
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.detach().requires_grad_()
         value = function(x)
-        (gradient,) = torch.autograd.grad(value, x)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
         return value.detach(), gradient
+
+    def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return torch.compile(function, fullgraph=True)  # type: ignore[no-any-return]
 
 
 OPS = TorchOps()

@@ -52,7 +52,7 @@ def _backend_record(name: str, installed: bool) -> Record:
     device, problem = None, None
     if installed:
         try:
-            with _quiet():
+            with quiet():
                 ops = dispatch.adapter(name)
                 device = _device_name(ops.asarray(np.zeros(1, np.float32)))
         except Exception as error:  # a broken installation raises anything
@@ -78,7 +78,7 @@ def _device_name(tensor: Any) -> str | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Nothing reaches stdout or stderr: a framework's C++ code writes to the file descriptors while it is imported."""
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -221,7 +221,7 @@ def compute(
     if not definition.sparse:
         # N numbers are N samples here, where the library takes rank 1 for a single one.
         y_true, y_pred = (array[:, np.newaxis] if array.ndim == 1 else array for array in (y_true, y_pred))
-    with _quiet():
+    with quiet():
         backend = dispatch.get_backend(backend).name
     with dispatch.use_backend(backend):
         try:
@@ -482,6 +482,52 @@ def interface() -> "click.Group":
             _print_json(record)
         else:
             _print_evaluation({**record, "options": {**found.options, **given}}, result)
+
+    @group.command("parity", short_help="Measure losses on every backend against their exact values.")
+    @click.argument("loss", nargs=-1)
+    @click.option("--backend", "backends", metavar="NAME", multiple=True, help="A backend to measure. Repeatable.  [default: every installed one]")
+    @click.option("--dtype", "dtypes", metavar="NAME", multiple=True, help="float64 and float32 by default; bfloat16, float16. Repeatable.")
+    @click.option("--compiled/--eager", default=False, help="Measure torch.compile, jax.jit and XLA too, which takes minutes.  [default: eager]")
+    @click.option("--inputs", "kind", metavar="KIND", help="The kind of input of your own loss.  [default: reals; id-logits for class ids]")
+    @click.option("--option", "pairs", metavar="NAME=VALUE", multiple=True, help="An option of your own loss. Repeatable.")
+    @click.option("--seed", type=int, default=0, help="Of the random inputs.  [default: 0]")
+    @click.option("--json", "json_file", metavar="FILE", help="Write everything as JSON.")
+    @click.option("--junit", "junit_file", metavar="FILE", help="Write JUnit XML.")
+    @click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page.")
+    @click.option("--explain", "case", metavar="CASE", help="Show one case in full, with code that reproduces it, and nothing else.")
+    def parity_command(
+        loss: tuple[str, ...],
+        backends: tuple[str, ...],
+        dtypes: tuple[str, ...],
+        compiled: bool,
+        kind: str | None,
+        pairs: tuple[str, ...],
+        seed: int,
+        json_file: str | None,
+        junit_file: str | None,
+        html_file: str | None,
+        case: str | None,
+    ) -> int:
+        """Measure each LOSS (every built-in one by default) on every backend, against its exact value and against the other backends.
+
+        The values of hard and of random inputs are compared in units in the last place (ulp) of the exact value, gradients with each other, and so
+        are shapes, dtypes, exceptions, NaN and infinities. The exit code is 1 where they disagree.
+
+        LOSS is a name that `lossbackend losses` knows, or module:function, a loss of your own. Of the latter the run also says where its formula
+        loses digits, overflows or has gradients that are not finite, with the smallest input that shows it. KIND is one of reals, positives, binary,
+        binary-logits, signs, classes, class-logits, distributions, ids, id-logits, counts, log-rates, vectors.
+
+        \b
+        Examples:
+          lossbackend parity
+          lossbackend parity huber log_cosh --backend torch --backend jax --compiled
+          lossbackend parity my_losses:charbonnier --html parity.html
+          lossbackend parity --explain 'huber[delta=0.25]/float32/17'
+        """
+        from lossbackend.parity.command import Request, parity
+
+        request = Request(loss, backends, dtypes, compiled, kind, pairs, seed, json_file, junit_file, html_file, case)
+        return parity(request)
 
     return group
 

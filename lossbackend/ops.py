@@ -12,6 +12,7 @@ Rules for all of them, unless said otherwise:
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
 Tensor: TypeAlias = Any
@@ -219,5 +220,13 @@ class Ops(Protocol):
         ...
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        """A scalar function's value and gradient at ``x``."""
+        """A function's value at ``x``, and the gradient of the sum of its entries."""
+        ...
+
+    def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """``function`` compiled as a whole by the framework's own compiler; ``function`` itself where there is none."""
+        ...
+
+    def double_precision(self) -> AbstractContextManager[Any]:
+        """A context in which float64 tensors exist."""
         ...

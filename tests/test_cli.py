@@ -798,7 +798,7 @@ def test_losses_takes_names_only(mistake):
 # The process
 
 
-@pytest.mark.parametrize("command", [[], ["backends"], ["losses"], ["evaluate"]])
+@pytest.mark.parametrize("command", [[], ["backends"], ["losses"], ["evaluate"], ["parity"]])
 def test_help(run, command):
     assert run(*command, "--help").startswith("Usage: lossbackend")
     assert run(*command, "-h").startswith("Usage: lossbackend")

@@ -1,0 +1,378 @@
+"""What a parity run found: on the terminal, as JSON, JUnit XML and HTML, and one case in full."""
+
+import html
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeAlias
+from xml.etree import ElementTree
+
+import numpy as np
+
+import lossbackend
+from lossbackend import dispatch
+from lossbackend.parity.cases import KINDS, Batch, Suite, batch
+from lossbackend.parity.measure import (
+    GRADIENT_BOUND,
+    VALUE_BOUND,
+    Breach,
+    Column,
+    Measurement,
+    Run,
+    case_id,
+    compare,
+    exact_values,
+    run_compiled,
+    run_eager,
+)
+from lossbackend.parity.stability import Finding
+
+Stability: TypeAlias = Mapping[str, Sequence[Finding]]
+"""Of each loss of a user's own, by label."""
+
+# A cell's class: the colours of the heat map, by the largest error in ulp up to which they go.
+_HEAT = ((0.5, "exact"), (1.0, "one"), (2.0, "two"), (VALUE_BOUND, "four"), (math.inf, "beyond"))
+_TERMINAL = {"exact": "green", "one": "green", "two": "yellow", "four": "dark_orange", "beyond": "bold white on red", "none": "dim"}
+
+
+def _heat(ulps: float | None) -> str:
+    return "none" if ulps is None else next(name for bound, name in _HEAT if ulps <= bound)
+
+
+def _number(ulps: float | None) -> str:
+    if ulps is None:
+        return "–"
+    return "≠" if math.isinf(ulps) else f"{ulps:.2f}" if ulps < 100 else f"{ulps:.1e}"
+
+
+def versions(columns: Sequence[Column]) -> dict[str, str]:
+    """Of the library, NumPy, and the frameworks that were measured."""
+    found = {"lossbackend": lossbackend.__version__, "Python": platform.python_version(), "numpy": np.__version__}
+    distributions = metadata.packages_distributions()
+    for name in dict.fromkeys(column.backend for column in columns):
+        if name not in found and name in distributions:
+            found[name] = metadata.version(distributions[name][0])
+    return found
+
+
+# The terminal
+
+
+def print_run(run: Run, stability: Stability, most: int = 10) -> None:
+    """The heat map of every dtype, and the breaches."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(emoji=False, highlight=False)
+    if not console.is_terminal:
+        # Nothing is cut or wrapped in a pipe or a file.
+        console = Console(emoji=False, highlight=False, width=10_000)
+    for dtype in run.dtypes:
+        table = Table(title=f"{dtype}: largest error in ulp", title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table.add_column("loss", no_wrap=True)
+        for column in run.columns:
+            table.add_column(column.label, justify="right")
+        table.add_column("gradients apart", justify="right")
+        for measurement in _of(run, dtype):
+            cells = [Text(_number(measurement.worst(column)), style=_TERMINAL[_heat(measurement.worst(column))]) for column in run.columns]
+            table.add_row(Text(measurement.suite.label), *cells, _number(_gradients_apart(measurement)))
+        console.print(table)
+        console.print()
+    for label, findings in stability.items():
+        console.print(Text(f"{label} in float32:{'' if findings else ' loses no digits, does not overflow, has finite gradients'}", style="bold"))
+        for finding in findings:
+            console.print(Text(f"  {finding}"))
+        console.print()
+    for breach in run.breaches[:most]:
+        console.print(Text(f"{breach.case}  {breach.column}  {breach.fact}: {breach.message}"))
+    if len(run.breaches) > most:
+        console.print(f"... and {len(run.breaches) - most} more; --json has all of them")
+    console.print(Text(summary(run), style="bold red" if run.breaches else "bold green"))
+    if run.breaches:
+        console.print("--explain CASE shows one of them in full.")
+
+
+def summary(run: Run) -> str:
+    losses = len({measurement.suite.definition.name for measurement in run.measurements})
+    found = f"{len(run.breaches)} {'breach' if len(run.breaches) == 1 else 'breaches'}" if run.breaches else "no breach"
+    return f"{_plural(losses, 'loss', 'losses')}, {_plural(run.cases, 'case', 'cases')} on {_plural(len(run.columns), 'column', 'columns')}: {found}"
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _of(run: Run, dtype: str) -> list[Measurement]:
+    return [measurement for measurement in run.measurements if measurement.dtype == dtype]
+
+
+def _gradients_apart(measurement: Measurement) -> float | None:
+    several = sum(outcome.gradient is not None for outcome in measurement.outcomes.values()) > 1
+    return float(measurement.gradient_units.max()) if several else None
+
+
+# Files
+
+
+def record(run: Run, stability: Stability) -> dict[str, Any]:
+    """Everything that a program may want of a run. An error in ulp that is no number (another kind of result) is null."""
+    return {
+        "versions": versions(run.columns),
+        "columns": [column.label for column in run.columns],
+        "dtypes": run.dtypes,
+        "cases": run.cases,
+        "bounds": {"ulps": VALUE_BOUND, "gradient_units": GRADIENT_BOUND},
+        "losses": [
+            {
+                "loss": measurement.suite.label,
+                "dtype": measurement.dtype,
+                "inputs": measurement.suite.kind,
+                "cases": measurement.cases,
+                "ulps": {column.label: _finite(measurement.worst(column)) for column in run.columns},
+                "gradient_units": _finite(_gradients_apart(measurement)),
+                "breaches": len(measurement.breaches),
+            }
+            for measurement in run.measurements
+        ],
+        "breaches": [breach._asdict() for breach in run.breaches],
+        "stability": {label: [finding._asdict() for finding in findings] for label, findings in stability.items()},
+    }
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def write_json(run: Run, stability: Stability, path: Path) -> None:
+    path.write_text(json.dumps(record(run, stability), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_junit(run: Run, path: Path) -> None:
+    """One test case per loss, dtype and column."""
+    suite = ElementTree.Element("testsuite", name="lossbackend parity")
+    failures: dict[tuple[str, str], list[Breach]] = {}
+    for breach in run.breaches:
+        failures.setdefault((breach.case.rpartition("/")[0], breach.column), []).append(breach)
+    tests = 0
+    for measurement in run.measurements:
+        for column in measurement.outcomes:
+            name = f"{measurement.suite.label}/{measurement.dtype}"
+            case = ElementTree.SubElement(suite, "testcase", classname=column.label, name=name)
+            tests += 1
+            found = failures.get((name, column.label))
+            if found:
+                failure = ElementTree.SubElement(case, "failure", message=_printable(f"{found[0].case}: {found[0].message}"))
+                failure.text = _printable("\n".join(f"{breach.case} {breach.fact}: {breach.message}" for breach in found))
+    suite.set("tests", str(tests))
+    suite.set("failures", str(len(suite.findall("testcase/failure"))))
+    ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _printable(text: str) -> str:
+    """XML has no control characters, and an exception's message may hold any."""
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1c2024; --soft: #60646c; --page: #fff; --card: #f6f7f9; --line: #dfe2e6;
+  --exact: #d3f0dc; --one: #e6f4cf; --two: #fbf0bb; --four: #fbd7a6; --beyond: #d6293e; --accent: #1a6fd4; }
+@media (prefers-color-scheme: dark) { :root { --text: #e8eaed; --soft: #a2a8b0; --page: #14161a; --card: #1d2026; --line: #353a42;
+  --exact: #12402a; --one: #2c431a; --two: #4f4512; --four: #633c0d; --beyond: #c0223a; --accent: #74aef6; } }
+body { margin: 0; background: var(--page); color: var(--text); font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 72rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
+p { margin: .5rem 0; max-width: 46rem; } .soft { color: var(--soft); }
+.verdict { display: inline-block; margin: 1rem 0; padding: .35rem .9rem; border-radius: 2rem; font-weight: 600; background: var(--exact); }
+.verdict.bad { background: var(--beyond); color: #fff; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: .5rem 0 1rem; }
+dl div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .8rem; }
+dt { color: var(--soft); font-size: .8rem; } dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; }
+table { border-collapse: collapse; width: 100%; font-size: .875rem; }
+caption { text-align: left; padding: .5rem .75rem; color: var(--soft); }
+th, td { padding: .3rem .7rem; border-top: 1px solid var(--line); text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+thead th { background: var(--card); border-top: 0; position: sticky; top: 0; }
+th:first-child, td.text { text-align: left; }
+tbody th { font-weight: 500; font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .8125rem; }
+td.wide { white-space: normal; overflow-wrap: anywhere; min-width: 20rem; }
+.exact { background: var(--exact); } .one { background: var(--one); } .two { background: var(--two); } .four { background: var(--four); }
+.beyond { background: var(--beyond); color: #fff; font-weight: 700; } .none { color: var(--soft); }
+.legend { display: flex; flex-wrap: wrap; gap: .5rem; padding: 0; margin: .75rem 0; list-style: none; font-size: .8125rem; }
+.legend li { padding: .15rem .6rem; border-radius: .3rem; } a { color: var(--accent); }
+code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .9em; }
+@media print { .scroll { overflow: visible; } thead th { position: static; } }
+"""
+
+_LEGEND = (
+    ("exact", "up to ½ ulp: correctly rounded"),
+    ("one", "up to 1"),
+    ("two", "up to 2"),
+    ("four", f"up to {VALUE_BOUND:g}"),
+    ("beyond", f"beyond {VALUE_BOUND:g}, or ≠: another kind of result"),
+    ("none", "– not available"),
+)
+
+
+def write_html(run: Run, stability: Stability, path: Path, date: str) -> None:
+    """One file that needs nothing else, not even JavaScript."""
+    text = html.escape
+    facts: dict[str, Any] = {"Losses": len({m.suite.definition.name for m in run.measurements}), "Cases": run.cases, "Breaches": len(run.breaches)}
+    facts |= {"Date": date, "Machine": f"{platform.machine()}, {platform.system()}"} | versions(run.columns)
+    cards = "".join(f"<div><dt>{text(str(name))}</dt><dd>{text(str(value))}</dd></div>" for name, value in facts.items())
+    legend = "".join(f'<li class="{name}">{text(meaning)}</li>' for name, meaning in _LEGEND)
+    body = [
+        f'<h1>Parity of losses</h1><p class="verdict{" bad" if run.breaches else ""}">{text(summary(run))}</p>',
+        f"<dl>{cards}</dl>",
+        "<p>Each loss was computed on every backend from the same bits, and compared with its exact value, which is the definition in arithmetic of "
+        "1024 bits. A cell holds the largest error over all cases in units in the last place (ulp) of the exact value, or, where terms cancel, of "
+        "what rounding the input alone would change. Gradients are compared between backends: the last column is the largest difference, in units of "
+        "the gradient's own scale. Point at a cell for its worst case.</p>",
+        '<p><a href="#breaches">The breaches</a> are listed at the end.</p>' if run.breaches else "",
+        f'<ul class="legend" aria-label="Colours">{legend}</ul>',
+    ]
+    body += [_html_heat_map(run, dtype) for dtype in run.dtypes]
+    body += [_html_stability(label, findings) for label, findings in stability.items()]
+    if run.breaches:
+        body.append(_html_breaches(run))
+    page = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Parity of losses: {text(summary(run))}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(body)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _html_breaches(run: Run, most: int = 100) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(breach.case)}</th><td class="text">{html.escape(breach.column)}</td><td class="text">{breach.fact}</td>'
+        f'<td class="text wide">{html.escape(breach.message[:500])}</td></tr>'
+        for breach in run.breaches[:most]
+    )
+    shown = f"the first {most} of {len(run.breaches)}" if len(run.breaches) > most else f"all {len(run.breaches)}"
+    head = "".join(f'<th scope="col"{_TEXT if name != "Case" else ""}>{name}</th>' for name in ("Case", "Column", "Fact", "What was found"))
+    return (
+        f'<section id="breaches"><h2>Breaches</h2><div class="scroll" tabindex="0"><table><caption>{shown}; <code>--explain CASE</code> '
+        f"shows one in full</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _html_stability(label: str, findings: Sequence[Finding]) -> str:
+    title = f"<h2>Stability of <code>{html.escape(label)}</code> in float32</h2>"
+    if not findings:
+        return f"<section>{title}<p>It loses no digits, does not overflow, and has finite gradients.</p></section>"
+    head = "".join(f'<th scope="col"{_TEXT if "x" not in name else ""}>{name}</th>' for name in ("Input", "What", "smallest x", "largest x", "Worst"))
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(found.probe)}</th><td class="text">{html.escape(found.what)}</td><td>{found.smallest:.6g}</td>'
+        f'<td>{found.largest:.6g}</td><td class="text wide">{html.escape(found.worst)}</td></tr>'
+        for found in findings
+    )
+    return f'<section>{title}<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>'
+
+
+_TEXT = ' style="text-align:left"'
+
+
+def _html_heat_map(run: Run, dtype: str) -> str:
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in ["Loss", *(c.label for c in run.columns), "gradients apart"])
+    rows = []
+    for measurement in _of(run, dtype):
+        cells = "".join(_html_cell(measurement, column) for column in run.columns)
+        apart = _gradients_apart(measurement)
+        heat = "none" if apart is None else "beyond" if apart > GRADIENT_BOUND else ""
+        label, kind = html.escape(measurement.suite.label), html.escape(KINDS[measurement.suite.kind].description)
+        rows.append(f'<tr><th scope="row" title="{kind}">{label}</th>{cells}<td class="{heat}">{_number(apart)}</td></tr>')
+    return (
+        f'<section><h2>{dtype}</h2><div class="scroll" tabindex="0"><table><caption>Largest error in ulp</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def _html_cell(measurement: Measurement, column: Column) -> str:
+    worst = measurement.worst(column)
+    if worst is None:
+        return '<td class="none" title="no value to compare">–</td>'
+    row = int(np.nanargmax(measurement.ulps[column]))
+    values = measurement.outcomes[column].values
+    assert values is not None
+    tip = (
+        f"{case_id(measurement.suite, measurement.dtype, row)} on {column.label}: y_true {measurement.inputs.y_true[row].tolist()}, "
+        f"y_pred {measurement.inputs.y_pred[row].tolist()}, value {values[row]!s}, exact {measurement.exact[row]!s}"
+    )
+    return f'<td class="{_heat(worst)}" title="{html.escape(tip)}">{_number(worst)}</td>'
+
+
+# One case
+
+
+def find_case(case: str, suites: Sequence[Suite], dtypes: Sequence[str]) -> tuple[Suite, str, int]:
+    """The suite, dtype and row of a case id; ValueError where there is none."""
+    label, _, rest = case.partition("/")
+    dtype, _, row = rest.partition("/")
+    by_label = {suite.label: suite for suite in suites}
+    if label not in by_label or dtype not in dtypes or not row.isdigit() or int(row) >= len(batch(by_label[label].kind, dtype, 0).y_pred):
+        example = case_id(suites[0], dtypes[0], 0)
+        raise ValueError(f"--explain: no case {case!r}; a case is written LOSS/DTYPE/NUMBER, such as {example}")
+    return by_label[label], dtype, int(row)
+
+
+def explain(suite: Suite, dtype: str, row: int, columns: Sequence[Column], seed: int) -> str:
+    """One case by itself: input, exact value, and what every column makes of it."""
+    stack = batch(suite.kind, dtype, seed)
+    alone = Batch(stack.y_true[row : row + 1], stack.y_pred[row : row + 1])
+    nearest, _ = exact_values(suite, alone)
+    lines = [
+        f"case      {case_id(suite, dtype, row)}",
+        f"y_true    {alone.y_true[0].tolist()}",
+        f"y_pred    {alone.y_pred[0].tolist()}",
+        f"exact     {float(nearest[0])!r}",
+        "",
+    ]
+    outcomes = {}
+    for column in columns:
+        ops = dispatch.adapter(column.backend)
+        outcomes[column] = run_compiled(ops, [(suite, alone)], dtype)[0] if column.compiled else run_eager(ops, suite, alone, dtype)
+    measurement = compare(suite, dtype, alone, outcomes)
+    width = max(len(column.label) for column in columns)
+    for column, outcome in outcomes.items():
+        if outcome.values is None:
+            lines.append(f"{column.label:<{width}}  {type(outcome.error).__name__}: {outcome.error}")
+            continue
+        gradient = "" if outcome.gradient is None else f"   gradient {outcome.gradient[0].tolist()}"
+        lines.append(f"{column.label:<{width}}  {_shown(outcome.values[0], outcome.dtype)}   {_number(measurement.worst(column))} ulp{gradient}")
+    lines += [f"breach: {breach.column}, {breach.fact}: {breach.message}" for breach in measurement.breaches]
+    return "\n".join([*lines, "", "To reproduce:", "", snippet(suite, dtype, alone, [column.backend for column in columns])])
+
+
+def _shown(value: float, dtype: str) -> str:
+    return str(np.float32(value)) if dtype == "float32" else str(value)
+
+
+def snippet(suite: Suite, dtype: str, alone: Batch, backends: Sequence[str]) -> str:
+    """Python code that prints the loss of one case on each backend."""
+    names = list(dict.fromkeys(backends))
+    module, colon, function = suite.source.partition(":")
+    # NumPy has no bfloat16, but float32 holds the same numbers, and half precision is computed in float32.
+    numpy_dtype = "float64" if dtype == "float64" else "float32"
+    axis_first = suite.options.get("axis") == 0
+    y_pred = alone.y_pred.T if axis_first else alone.y_pred
+    y_true = alone.y_true.T if axis_first and alone.y_true.ndim == 2 else alone.y_true
+    call = "".join(f", {name}={value!r}" for name, value in suite.options.items())
+    lines = ["import lossbackend as lb", "import numpy as np", "from numpy import inf, nan"]
+    if colon:
+        lines.append(f"from {module} import {function.partition('.')[0]}")
+    if dtype == "float64" and "jax" in names:
+        lines += ["import jax", "", 'jax.config.update("jax_enable_x64", True)']
+    lines += [
+        "",
+        f'y_true = np.array({y_true.tolist()}, "{numpy_dtype if y_true.dtype.kind == "f" else "int32"}")',
+        f'y_pred = np.array({y_pred.tolist()}, "{numpy_dtype}")',
+        f"for backend in {names}:",
+        "    with lb.use_backend(backend):",
+        f"        print(backend, np.asarray({function if colon else f'lb.{suite.definition.name}'}(y_true, y_pred{call})).flat[0])",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,401 @@
+"""lossbackend parity: nothing to report of the real library, everything of one with planted mistakes."""
+
+import contextlib
+import io
+import json
+import math
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mpmath")
+pytest.importorskip("click")
+pytest.importorskip("rich")
+
+from conftest import chosen_backends
+from frameworks import FRAMEWORKS
+
+import lossbackend as lb
+from lossbackend import dispatch
+from lossbackend.cli import main
+from lossbackend.ops import Ops
+from lossbackend.parity import cases, measure, report, stability
+
+LOSSES = """
+import lossbackend as lb
+
+@lb.loss
+def naive_log_cosh(ops, y_true, y_pred):
+    error = y_pred - y_true
+    return ops.mean(ops.log((ops.exp(error) + ops.exp(-error)) / 2.0), axis=-1)
+
+@lb.loss
+def swapped_clip(ops, y_true, y_pred):
+    return ops.mean(ops.clip(y_pred - y_true, 1.0 if ops.name == "numpy" else -1.0, 1.0), axis=-1)
+
+@lb.loss
+def wrong_axis(ops, y_true, y_pred):
+    return ops.mean(ops.square(y_pred - y_true), axis=0 if ops.name == "numpy" else -1)
+
+@lb.loss
+def root(ops, y_true, y_pred):
+    return ops.mean(ops.abs(y_pred - y_true) ** 0.5, axis=-1)
+
+@lb.loss
+def weighted(ops, y_true, y_pred, *, weight):
+    return weight * ops.mean(ops.square(y_pred - y_true), axis=-1)
+
+@lb.loss(sparse=True)
+def picked(ops, y_true, y_pred):
+    return -ops.take_class(ops.log_softmax(y_pred), y_true)
+
+plain = len
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A working directory with losses of one's own; the module's name is new each time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "own_parity", raising=False)
+    Path("own_parity.py").write_text(LOSSES, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments: str) -> tuple[int, str]:
+        code = main(["parity", *arguments])
+        out, err = capsys.readouterr()
+        assert err == ""
+        return code, out
+
+    return run
+
+
+def installed() -> list[str]:
+    return [name for name in chosen_backends() if FRAMEWORKS[name].installed()]
+
+
+def fast() -> list[str]:
+    """Two columns that take no time to compile, one of which differentiates; ``--backend`` for each."""
+    return [argument for name in ("numpy", "torch") if name in installed() for argument in ("--backend", name)]
+
+
+needs_torch = pytest.mark.skipif("torch" not in installed(), reason="needs a gradient, from torch")
+needs_numpy = pytest.mark.skipif("numpy" not in installed(), reason="compares with numpy")
+
+
+# The library itself
+
+
+def test_no_breach_in_the_library():
+    found = measure.measure(cases.suites(), ["float64", "float32"], measure.columns(installed(), compiled=False), seed=0)
+    assert found.breaches == []
+    assert found.cases > 6000
+    for measurement in found.measurements:
+        for column in found.columns:
+            assert measurement.worst(column) <= 4, (measurement.suite.label, measurement.dtype, column.label)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_no_breach_in_half_precision(dtype):
+    names = [name for name in installed() if name != "jax"]
+    suites = cases.suites(["binary_crossentropy", "huber", "cosine_similarity", "categorical_hinge"])
+    assert measure.measure(suites, [dtype], measure.columns(names, compiled=False), seed=0).breaches == []
+
+
+@pytest.mark.parametrize("name", ["jax", "tensorflow"])
+def test_compiled_columns(name):
+    if name not in installed():
+        pytest.skip(f"{name} is not chosen or not installed")
+    columns = measure.columns([name], compiled=True)
+    assert [column.label for column in columns] == [name, f"{name} compiled"]
+    found = measure.measure(cases.suites(["log_cosh", "mean_squared_error"]), ["float64"], columns, seed=1)
+    assert found.breaches == []
+    assert all(measurement.worst(column) <= 4 for measurement in found.measurements for column in columns)
+
+
+def test_numpy_has_no_compiled_column():
+    assert [column.label for column in measure.columns(["numpy"], compiled=True)] == ["numpy"]
+
+
+def test_every_option_of_every_loss_is_measured():
+    for name, function in lb.registry.functions().items():
+        measured = {option for suite in cases.suites([name]) for option in suite.options}
+        assert measured == set(function.definition.options)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("kind", cases.KINDS)
+def test_batches_have_one_shape_and_exact_numbers(kind, dtype):
+    inputs = cases.batch(kind, dtype, seed=3)
+    assert inputs.y_pred.shape == (cases.ROWS, cases.WIDTH)
+    assert inputs.y_true.shape == ((cases.ROWS,) if cases.KINDS[kind].ids else (cases.ROWS, cases.WIDTH))
+    np.testing.assert_array_equal(cases.rounded(inputs.y_pred, dtype), inputs.y_pred)
+    np.testing.assert_array_equal(cases.batch(kind, dtype, seed=3).y_pred, inputs.y_pred)
+    assert not np.array_equal(cases.batch(kind, dtype, seed=4).y_pred, inputs.y_pred)
+
+
+def test_bfloat16_rounds_to_nearest_even():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    values = np.random.default_rng(0).normal(size=1000) * 10.0 ** np.random.default_rng(1).uniform(-30, 30, 1000)
+    values = np.concatenate([values.astype(np.float32), [0.0, -0.0, np.inf, -np.inf, np.nan, 1.00390625, 1.01171875]]).astype(np.float64)
+    np.testing.assert_array_equal(cases.rounded(values, "bfloat16"), values.astype(ml_dtypes.bfloat16).astype(np.float64))
+
+
+def test_scales():
+    """Of p − y the condition scale is |p| + |y|; of the gradient 2(p − y)/3 of mse two thirds of that."""
+    inputs = cases.Batch(np.array([[1.0, 2.0, 3.0]]), np.array([[1.5, 2.0, -1.0]]))
+
+    @lb.loss
+    def difference(ops, y_true, y_pred):
+        return ops.sum(y_pred - y_true, axis=-1)
+
+    assert measure.condition_scale(cases.suite_of(difference, {}, "reals", "difference"), inputs) == pytest.approx([10.5])
+    mse = cases.suite_of(lb.mse, {}, "reals", "mse")
+    assert measure.gradient_scale(mse, inputs) == pytest.approx([2 / 3 * 4.0])
+    assert measure.exact_gradient(mse, inputs) == pytest.approx(np.array([[1 / 3, 0.0, -8 / 3]]))
+
+
+# Planted mistakes
+
+
+def breaches(path: str = "out.json") -> list[dict]:
+    return json.loads(Path(path).read_text(encoding="utf-8"))["breaches"]
+
+
+@needs_numpy
+@pytest.mark.parametrize(
+    ("primitive", "wrong", "loss"),
+    [
+        ("clip", lambda x, low, high: np.clip(x, high, low), "huber"),
+        ("abs", lambda x: np.abs(x) * np.float32(1.000001), "mae"),
+        ("log1p", lambda x: np.log(1 + x), "msle"),
+        ("mean", lambda x, axis=None, keepdims=False: np.mean(x, axis=0), "mse"),
+        ("log_softmax", lambda x, axis=-1: np.log(np.exp(x) / np.exp(x).sum(axis, keepdims=True)), "kld"),
+        ("mean", lambda x, axis=None, keepdims=False: np.mean(x, axis=axis).astype("float64"), "mse"),
+    ],
+)
+def test_a_wrong_primitive_is_a_breach(run, monkeypatch, primitive, wrong, loss):
+    adapter: Ops = dispatch.adapter("numpy")
+    monkeypatch.setattr(type(adapter), primitive, staticmethod(wrong))
+    code, out = run(loss, "--backend", "numpy", "--dtype", "float32", "--json", "out.json")
+    assert code == 1
+    assert "breach" in out.splitlines()[-2]
+    assert {breach["column"] for breach in breaches()} == {"numpy"}
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    ("primitive", "wrong", "loss"),
+    [
+        ("abs", lambda torch: lambda x: torch.where(x < 0, -x, x), "mae"),
+        ("relu", lambda torch: lambda x: torch.where(x < 0, 0.0, x), "hinge"),
+        ("sqrt", lambda torch: lambda self, x: torch.sqrt(x), "cosine"),
+    ],
+)
+def test_a_wrong_gradient_at_a_kink_is_a_breach(run, monkeypatch, primitive, wrong, loss):
+    other = next((name for name in ("tensorflow", "jax") if name in installed()), None)
+    if other is None:
+        pytest.skip("needs a second framework with gradients")
+    import torch
+
+    adapter = dispatch.adapter("torch")
+    function = wrong(torch)
+    monkeypatch.setattr(type(adapter), primitive, function if primitive == "sqrt" else staticmethod(function))
+    code, _ = run(loss, "--backend", "torch", "--backend", other, "--dtype", "float32", "--json", "out.json")
+    assert code == 1
+    assert {breach["fact"] for breach in breaches()} == {"gradient"}
+
+
+@needs_torch
+def test_a_gradient_that_is_not_finite_is_a_breach(run):
+    code, out = run("own_parity:root", "--backend", "torch", "--dtype", "float32", "--json", "out.json")
+    assert code == 1
+    assert "own_parity:root/float32/0" in {breach["case"] for breach in breaches()}
+    assert "gradient is not finite" in out or "for a finite loss" in out
+
+
+@needs_numpy
+@pytest.mark.parametrize(("loss", "fact"), [("swapped_clip", "value"), ("wrong_axis", "shape")])
+def test_a_definition_that_differs_by_backend_is_a_breach(run, loss, fact):
+    code, _ = run(f"own_parity:{loss}", "--backend", "numpy", "--json", "out.json")
+    found = breaches()
+    if loss == "wrong_axis":
+        # @lossbackend.loss refuses it, which is an exception where the reference has none.
+        fact = "exception"
+    assert code == 1
+    assert {breach["fact"] for breach in found} == {fact}
+
+
+# What it prints and writes
+
+
+class Page(HTMLParser):
+    """Every element closed, none of them a script, nothing from elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+        self.titles: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        assert tag not in ("script", "link", "img", "iframe")
+        attributes = dict(attrs)
+        assert not {name for name in attributes if name.startswith("on") or name == "src"}
+        assert attributes.get("href", "#").startswith("#")
+        if tag == "th":
+            assert attributes["scope"] in ("col", "row")
+        if "title" in attributes:
+            self.titles.append(attributes["title"])
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_files_of_a_run_without_breaches(run):
+    files = ["--json", "out.json", "--junit", "out.xml", "--html", "out.html"]
+    code, out = run("huber", "log_cosh", *fast(), *files)
+    assert code == 0
+    assert "huber[delta=0.25]" in out
+    assert out.splitlines()[-1].endswith(": no breach")
+    record = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert record["breaches"] == []
+    assert [entry["loss"] for entry in record["losses"]][:3] == ["huber", "huber[delta=0.25]", "huber[delta=2.0]"]
+    assert all(0 < ulps <= 4 for entry in record["losses"] for ulps in entry["ulps"].values())
+    tree = ElementTree.parse("out.xml").getroot()
+    assert (tree.get("failures"), int(tree.get("tests"))) == ("0", len(record["losses"]) * len(record["columns"]))
+    text = Path("out.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert "no breach" in page.text
+    assert "prefers-color-scheme" in text
+    assert any(title.startswith("huber[delta=0.25]/float32/") for title in page.titles)
+
+
+def test_files_of_a_run_with_breaches(run):
+    code, out = run("own_parity:naive_log_cosh", *fast(), "--json", "out.json", "--junit", "out.xml", "--html", "out.html")
+    assert code == 1
+    record = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert record["breaches"]
+    assert record["stability"]["own_parity:naive_log_cosh"]
+    failures = ElementTree.parse("out.xml").getroot().findall("testcase/failure")
+    assert len(failures) == len({(breach["case"].rpartition("/")[0], breach["column"]) for breach in record["breaches"]})
+    page = Page(Path("out.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert "overflows" in page.text
+    assert record["breaches"][0]["case"] in page.text
+    assert "loses digits" in out
+
+
+@pytest.mark.parametrize("case", ["huber[delta=0.25]/float32/17", "cosine_similarity[axis=0]/float64/11", "own_parity:picked/float32/4"])
+def test_the_snippet_of_a_case_prints_its_value(run, case):
+    code, out = run("--explain", case, *fast())
+    assert code == 0
+    assert f"case      {case}" in out
+    head, snippet = out.split("To reproduce:\n\n")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(snippet, "<snippet>", "exec"), {})
+    lines = printed.getvalue().splitlines()
+    assert len(lines) == len(fast()) // 2
+    for line in lines:
+        backend, value = line.split()
+        shown = next(line for line in head.splitlines() if line.startswith(f"{backend} ")).split()[1]
+        assert float(value.strip("[]")) == float(shown)
+
+
+def test_every_option_set_has_a_snippet_that_is_python():
+    for suite in cases.suites():
+        inputs = cases.batch(suite.kind, "float32", 0)
+        compile(report.snippet(suite, "float32", cases.Batch(inputs.y_true[:1], inputs.y_pred[:1]), ["numpy"]), suite.label, "exec")
+
+
+# Stability
+
+
+@needs_numpy
+def test_stability_finds_where_a_formula_goes_wrong(run):
+    from own_parity import naive_log_cosh
+
+    found = stability.findings(naive_log_cosh)
+    digits, overflow = found[:2]
+    assert (digits.what, overflow.what) == ("loses digits", "overflows")
+    # e²/2 leaves the normal numbers below 1.5e-19, and the last e whose exponential is a float32 is log of the largest one.
+    assert digits.smallest == pytest.approx(math.sqrt(2 * 2.0**-126), rel=1e-5)
+    assert 0.01 < digits.largest < 1
+    assert overflow.smallest == pytest.approx(math.log(float(np.finfo(np.float32).max)), rel=1e-6)
+    assert "inf, exact 88.02969" in overflow.worst
+
+
+@needs_numpy
+def test_the_library_is_stable():
+    for loss, kind in ((lb.log_cosh, "reals"), (lb.poisson, "counts"), (lb.sparse_categorical_crossentropy, "ids")):
+        assert stability.findings(loss, kind) == []
+    assert stability.findings(lb.binary_crossentropy, "binary-logits", from_logits=True) == []
+
+
+@needs_torch
+def test_stability_finds_gradients_that_are_not_finite():
+    import own_parity
+
+    @lb.loss
+    def distance(ops, y_true, y_pred):
+        return ops.mean((ops.exp(y_pred - y_true) + 1.0) ** -0.5, axis=-1)
+
+    assert stability.findings(own_parity.picked, backend="torch") == []
+    found = [finding for finding in stability.findings(distance, backend="torch") if "gradient" in finding.what]
+    assert found
+    assert found[0].smallest == pytest.approx(88.7228, abs=1e-3)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["hubr"], "Did you mean 'huber'"),
+        (["huber", "--backend", "torhc"], "Did you mean 'torch'"),
+        (["huber", "--backend", "mpmath"], "what the others are measured by"),
+        (["huber", "--dtype", "float8"], "--dtype: 'float8'"),
+        (["huber", "--inputs", "reals"], "for a loss of your own"),
+        (["own_parity:weighted", "--inputs", "unreal"], "--inputs: 'unreal'"),
+        (["own_parity:picked", "--inputs", "reals"], "takes class ids"),
+        (["own_parity:weighted"], "option weight is missing"),
+        (["own_parity:plain"], "is not a loss"),
+        (["own_parity:nothing"], "its losses are"),
+        (["huber", "--html", "no/such/page.html"], "--html: no such directory"),
+        (["huber", "--json", "."], "is a directory"),
+        (["--explain", "huber/float32/64", "--backend", "numpy"], "LOSS/DTYPE/NUMBER"),
+        (["--explain", "huber", "--backend", "numpy"], "LOSS/DTYPE/NUMBER"),
+        (["--seed", "x"], "is not a valid integer"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, arguments, says):
+    assert main(["parity", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert says in err
+
+
+def test_options_of_a_loss_of_ones_own(run):
+    code, out = run("own_parity:weighted", "--option", "weight=0.5", "--backend", "numpy", "--dtype", "float32")
+    assert code == 0
+    assert "own_parity:weighted[weight=0.5]" in out
