@@ -3,6 +3,7 @@
 ``strategies`` needs Hypothesis, and is imported when it is asked for.
 """
 
+import importlib
 from typing import Any
 
 from lossbackend.testing.comparing import Backend, assert_parity
@@ -13,7 +14,6 @@ __all__ = ["Backend", "assert_parity", "check_backend", "strategies"]
 
 def __getattr__(name: str) -> Any:
     if name == "strategies":
-        from lossbackend.testing import strategies
-
-        return strategies
+        # An import statement would ask this function for the name again.
+        return importlib.import_module("lossbackend.testing.strategies")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
