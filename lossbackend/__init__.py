@@ -9,6 +9,7 @@ array([2.5])
 from typing import TYPE_CHECKING, Any
 
 from lossbackend import losses, objectives, utils
+from lossbackend.checking import checked
 from lossbackend.definition import LossFunction, loss
 from lossbackend.dispatch import available_backends, get_backend, set_backend, use_backend
 from lossbackend.losses import (
@@ -107,6 +108,7 @@ __all__ = [
     "categorical_crossentropy",
     "categorical_hinge",
     "cce",
+    "checked",
     "cosine",
     "cosine_proximity",
     "cosine_similarity",

@@ -12,13 +12,50 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, g
 
 import numpy as np
 
-from lossbackend import dispatch
+from lossbackend import checking, dispatch
 from lossbackend import options as option_types
+from lossbackend.checking import (
+    Amount,
+    ClassIds,
+    Count,
+    Distribution,
+    DistributionOrLogits,
+    OneHot,
+    Probability,
+    ProbabilityOrLogit,
+    RateOrLog,
+    Real,
+    Sign,
+)
 from lossbackend.ops import Ops, Tensor
 from lossbackend.options import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, Labels, Positive, PosWeight
 from lossbackend.reduction import Partial, left_align, partial
 
-__all__ = ["Axis", "ClassId", "ClassWeight", "Epsilon", "Flag", "Fraction", "Labels", "LossFunction", "PosWeight", "Positive", "along_axis", "loss"]
+__all__ = [
+    "Amount",
+    "Axis",
+    "ClassId",
+    "ClassIds",
+    "ClassWeight",
+    "Count",
+    "Distribution",
+    "DistributionOrLogits",
+    "Epsilon",
+    "Flag",
+    "Fraction",
+    "Labels",
+    "LossFunction",
+    "OneHot",
+    "PosWeight",
+    "Positive",
+    "Probability",
+    "ProbabilityOrLogit",
+    "RateOrLog",
+    "Real",
+    "Sign",
+    "along_axis",
+    "loss",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,6 +112,7 @@ class Definition:
         self.min_classes = min_classes
         self.interacting = interacting
         self.targets = (parameters[1].name, parameters[2].name)
+        self.kinds = {"y_true": checking.kind_of(parameters[1].annotation), "y_pred": checking.kind_of(parameters[2].annotation)}
         option_parameters = parameters[3:]
         self.options = tuple(p.name for p in option_parameters)
         self.positional = tuple(p.name for p in option_parameters if p.kind is not p.KEYWORD_ONLY)
@@ -237,6 +275,9 @@ def evaluate(
     if definition.sparse and options.get("ignore_class") is not None:
         kept = _kept(ops, y_true, looked_at, options["ignore_class"], y_pred)
     unmasked, selected, weights = _selection(ops, name, y_pred, sample_weight, mask, kept, sample_shape)
+    if checking.ON:
+        given = {"y_true": y_true, "y_pred": y_pred, "sample_weight": weights}
+        checking.look(ops, name, definition.kinds, given, options, axis, selected)
     if selected is not None:
         chosen = ops.expand_dims(selected, axis)
         y_pred = ops.where(chosen, y_pred, _HARMLESS_PRED)

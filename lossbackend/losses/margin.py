@@ -1,11 +1,11 @@
 """Losses that ask for a margin of 1 between the classes."""
 
-from lossbackend.definition import Labels, loss
+from lossbackend.definition import Labels, OneHot, Real, Sign, loss
 from lossbackend.ops import Ops, Tensor
 
 
 @loss
-def hinge(ops: Ops, y_true: Tensor, y_pred: Tensor, *, labels: Labels = "auto") -> Tensor:
+def hinge(ops: Ops, y_true: Sign, y_pred: Real, *, labels: Labels = "auto") -> Tensor:
     """Hinge loss, mean relu(1 − y'p), with labels y' = ±1; gradient 0 at the kink.
 
     y_true and y_pred have one shape [..., D], the result [...]. ``labels`` says what y holds: "auto" maps 0 to −1 and keeps the rest, so that {0, 1}
@@ -18,7 +18,7 @@ def hinge(ops: Ops, y_true: Tensor, y_pred: Tensor, *, labels: Labels = "auto") 
 
 
 @loss
-def squared_hinge(ops: Ops, y_true: Tensor, y_pred: Tensor, *, labels: Labels = "auto") -> Tensor:
+def squared_hinge(ops: Ops, y_true: Sign, y_pred: Real, *, labels: Labels = "auto") -> Tensor:
     """Squared hinge loss, mean relu(1 − y'p)², with labels y' = ±1 as in ``hinge``.
 
     y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 1.
@@ -30,7 +30,7 @@ def squared_hinge(ops: Ops, y_true: Tensor, y_pred: Tensor, *, labels: Labels = 
 
 
 @loss(min_classes=1)
-def categorical_hinge(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
+def categorical_hinge(ops: Ops, y_true: OneHot, y_pred: Real) -> Tensor:
     """Categorical hinge loss, relu(1 + max((1 − y)p) − Σ y p), for one-hot y.
 
     y_true and y_pred have one shape [..., C], the result [...]. The true class takes part in the maximum as 0. Source: Keras 2.0.5.

@@ -3,15 +3,32 @@
 import math
 from typing import Any
 
-from lossbackend.definition import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, PosWeight, along_axis, loss
+from lossbackend.definition import (
+    Axis,
+    ClassId,
+    ClassIds,
+    ClassWeight,
+    Count,
+    Distribution,
+    DistributionOrLogits,
+    Epsilon,
+    Flag,
+    Fraction,
+    PosWeight,
+    Probability,
+    ProbabilityOrLogit,
+    RateOrLog,
+    along_axis,
+    loss,
+)
 from lossbackend.ops import Ops, Tensor
 
 
 @loss(aliases=("cce",), min_classes=2)
 def categorical_crossentropy(
     ops: Ops,
-    y_true: Tensor,
-    y_pred: Tensor,
+    y_true: Distribution,
+    y_pred: DistributionOrLogits,
     from_logits: Flag = False,
     label_smoothing: Fraction = 0.0,
     *,
@@ -36,8 +53,8 @@ def categorical_crossentropy(
 @loss(aliases=("scce",), min_classes=2, sparse=True)
 def sparse_categorical_crossentropy(
     ops: Ops,
-    y_true: Tensor,
-    y_pred: Tensor,
+    y_true: ClassIds,
+    y_pred: DistributionOrLogits,
     from_logits: Flag = False,
     axis: Axis = -1,
     *,
@@ -63,8 +80,8 @@ def sparse_categorical_crossentropy(
 @loss(aliases=("bce", "BCE", "logloss"))
 def binary_crossentropy(
     ops: Ops,
-    y_true: Tensor,
-    y_pred: Tensor,
+    y_true: Probability,
+    y_pred: ProbabilityOrLogit,
     from_logits: Flag = False,
     label_smoothing: Fraction = 0.0,
     *,
@@ -97,7 +114,7 @@ def binary_crossentropy(
 
 
 @loss(aliases=("kullback_leibler_divergence", "kld", "KLD"))
-def kl_divergence(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None, from_logits: Flag = False) -> Tensor:
+def kl_divergence(ops: Ops, y_true: Distribution, y_pred: DistributionOrLogits, *, epsilon: Epsilon = None, from_logits: Flag = False) -> Tensor:
     """Kullback–Leibler divergence of p from y, Σ y(log y − log max(p, ε)) over the last axis, an entry with y = 0 contributing 0.
 
     y_true and y_pred have one shape [..., C], the result [...]; with ``from_logits`` log p = log_softmax(z). Neither is renormalised, so it is
@@ -112,7 +129,7 @@ def kl_divergence(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon 
 
 
 @loss
-def poisson(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None, log_input: Flag = False) -> Tensor:
+def poisson(ops: Ops, y_true: Count, y_pred: RateOrLog, *, epsilon: Epsilon = None, log_input: Flag = False) -> Tensor:
     """Negative log-likelihood of counts y under Poisson rates p, without the term in y alone: mean(p − y log(p + ε)).
 
     y_true and y_pred have one shape [..., D], the result [...]; with ``log_input`` y_pred is z = log p, and the loss mean(eᶻ − y z). p < −ε gives

@@ -2,7 +2,7 @@
 
 import math
 
-from lossbackend.definition import Axis, Epsilon, Positive, loss
+from lossbackend.definition import Amount, Axis, Epsilon, Positive, Real, loss
 from lossbackend.ops import Ops, Tensor
 
 # cosh e − 1 = e²/2! + e⁴/4! + … + e²⁰/20!; below 1 the next term is less than half a unit in the last place of float64.
@@ -10,7 +10,7 @@ _COSH_MINUS_1 = tuple(1 / math.factorial(2 * k) for k in range(10, 0, -1))
 
 
 @loss(aliases=("mse", "MSE"))
-def mean_squared_error(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
+def mean_squared_error(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
     """Mean squared error, mean e².
 
     y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 1.
@@ -22,7 +22,7 @@ def mean_squared_error(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
 
 
 @loss(aliases=("mae", "MAE"))
-def mean_absolute_error(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
+def mean_absolute_error(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
     """Mean absolute error, mean |e|; gradient 0 at e = 0.
 
     y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 1.
@@ -34,7 +34,7 @@ def mean_absolute_error(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
 
 
 @loss(aliases=("mape", "MAPE"))
-def mean_absolute_percentage_error(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None) -> Tensor:
+def mean_absolute_percentage_error(ops: Ops, y_true: Real, y_pred: Real, *, epsilon: Epsilon = None) -> Tensor:
     """Mean absolute percentage error, 100 · mean(|e| / max(|y|, ε)), in percent.
 
     y_true and y_pred have one shape [..., D], the result [...]; ε = epsilon() by default. Source: Keras 1.
@@ -46,7 +46,7 @@ def mean_absolute_percentage_error(ops: Ops, y_true: Tensor, y_pred: Tensor, *, 
 
 
 @loss(aliases=("msle", "MSLE"))
-def mean_squared_logarithmic_error(ops: Ops, y_true: Tensor, y_pred: Tensor, *, epsilon: Epsilon = None) -> Tensor:
+def mean_squared_logarithmic_error(ops: Ops, y_true: Amount, y_pred: Real, *, epsilon: Epsilon = None) -> Tensor:
     """Mean squared logarithmic error, mean (log(1 + max(p, ε)) − log(1 + max(y, ε)))²; gradient 0 at p < ε.
 
     y_true and y_pred have one shape [..., D], the result [...]; ε = epsilon() by default. Source: Keras 1.
@@ -59,7 +59,7 @@ def mean_squared_logarithmic_error(ops: Ops, y_true: Tensor, y_pred: Tensor, *, 
 
 
 @loss(aliases=("logcosh",))
-def log_cosh(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
+def log_cosh(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
     """Logarithm of the hyperbolic cosine of the error, mean log cosh e: e²/2 near 0, |e| − log 2 far out; gradient tanh(e).
 
     y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 2.0.4.
@@ -81,7 +81,7 @@ def log_cosh(ops: Ops, y_true: Tensor, y_pred: Tensor) -> Tensor:
 
 
 @loss(aliases=("huber_loss",))
-def huber(ops: Ops, y_true: Tensor, y_pred: Tensor, delta: Positive = 1.0) -> Tensor:
+def huber(ops: Ops, y_true: Real, y_pred: Real, delta: Positive = 1.0) -> Tensor:
     """Huber loss, mean(½q² + δ relu(|e| − δ)) with q = clip(e, −δ, δ): e²/2 up to δ, a line of slope δ from there.
 
     y_true and y_pred have one shape [..., D], the result [...]; δ > 0, else ValueError. Source: Huber, Annals of Mathematical Statistics 35 (1964)
@@ -97,7 +97,7 @@ def huber(ops: Ops, y_true: Tensor, y_pred: Tensor, delta: Positive = 1.0) -> Te
 
 
 @loss(aliases=("cosine_proximity", "cosine"))
-def cosine_similarity(ops: Ops, y_true: Tensor, y_pred: Tensor, axis: Axis = -1) -> Tensor:
+def cosine_similarity(ops: Ops, y_true: Real, y_pred: Real, axis: Axis = -1) -> Tensor:
     """Negative cosine of the angle between y and p, −Σ ŷ p̂ along ``axis``: −1 for the same direction, 1 for the opposite one.
 
     y_true and y_pred have one shape, the result is without ``axis``. A zero vector gives 0, with gradient 0. Source: Keras 2.3.

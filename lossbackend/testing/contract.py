@@ -1,4 +1,4 @@
-"""Tools for tests: ``check_backend`` holds an adapter against the Ops contract."""
+"""The Ops contract as a test: values, shapes, dtypes, NaN, infinities, and the pinned gradients."""
 
 import functools
 import math
