@@ -311,7 +311,7 @@ def _selection(
     """Which samples count (mask, ignore_class), which of them are computed (weight not 0), and the weights; None for all, all, and 1."""
     unmasked, weights = kept, None
     if mask is not None:
-        chosen = left_align(ops, loss, "mask", _bools(ops, loss, mask, y_pred), shape)
+        chosen = _mask(ops, loss, mask, shape, y_pred)
         unmasked = chosen if unmasked is None else unmasked & chosen
     selected = unmasked
     if sample_weight is not None:
@@ -392,12 +392,15 @@ def _check_real(loss: str, argument: str, dtype: str) -> None:
         raise TypeError(f"{loss}: {argument} must hold real numbers, got dtype {dtype}")
 
 
-def _bools(ops: Ops, loss: str, value: Any, like: Tensor) -> Tensor:
+def _mask(ops: Ops, loss: str, value: Any, shape: tuple[Any, ...], like: Tensor) -> Tensor:
+    """The mask as bools, aligned with per-sample losses of that shape. What is no truth value is refused where it can be looked at."""
     neutral = _is_neutral(ops, value)
     looked_at = neutral_array(loss, "mask", value) if neutral else ops.to_numpy(value) if ops.is_concrete(value) else None
+    mask = ops.asarray(looked_at.astype(bool, copy=False), like) if neutral and looked_at is not None else ops.cast(value, "bool")
+    mask = left_align(ops, loss, "mask", mask, shape)
     if looked_at is not None and looked_at.dtype != bool and not ((looked_at == 0) | (looked_at == 1)).all():
         raise ValueError(f"{loss}: mask must hold True and False (or 1 and 0), got {looked_at.dtype} with other values")
-    return ops.asarray(looked_at.astype(bool, copy=False), like) if neutral and looked_at is not None else ops.cast(value, "bool")
+    return mask
 
 
 # Shapes

@@ -68,7 +68,7 @@ def _positive(loss: str, option: str, value: Any) -> Any:
     number = _number(loss, option, value)
     # A number that is 0 or inf in float32 would be neither positive nor finite where it is used.
     if not _TINY <= number <= _HUGE:
-        raise ValueError(f"{loss}: {option} must be positive and finite, in the range of float32, got {value!r}")
+        raise ValueError(f"{loss}: {option} must be positive and finite, got {value!r}{' (float32 cannot hold it)' if 0 < number < math.inf else ''}")
     return number
 
 

@@ -16,6 +16,8 @@ import pytest
 pytest.importorskip("click")
 pytest.importorskip("rich")
 
+import lossbackend.backends
+
 import lossbackend
 from lossbackend import cli, dispatch, registry
 from lossbackend.cli import main
@@ -618,6 +620,7 @@ def test_unknown_backend(mistake, monkeypatch):
 def test_a_backend_that_is_not_installed(mistake, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
     monkeypatch.delitem(sys.modules, "lossbackend.backends.jax_backend", raising=False)
+    monkeypatch.delattr(lossbackend.backends, "jax_backend", raising=False)
     monkeypatch.delitem(dispatch._loaded, "jax", raising=False)
     assert 'pip install "lossbackend[jax]"' in mistake("evaluate", "mse", "y.npy", "p.npy", "--backend", "jax")
 

@@ -1156,3 +1156,11 @@ def test_pinned_objects_are_values_too(backend):
     assert pickle.loads(pickle.dumps(loss)) == loss
     assert backend.is_native(pickle.loads(pickle.dumps(loss))([[0.0]], [[1.0]]))
     assert pickle.loads(pickle.dumps(namespace.huber)) is namespace.huber
+
+
+def test_a_mask_holds_truth_values(backend):
+    """A weight given as a mask would count every sample in full."""
+    y = backend.tensor(np.zeros((2, 1), "float32"))
+    assert float(backend.numpy(lb.MeanSquaredError("sum")(y, y + 1.0, mask=backend.tensor(np.array([1, 0], "int32"))))) == 1.0
+    with pytest.raises(ValueError, match="mean_squared_error: mask must hold True and False"):
+        lb.MeanSquaredError()(y, y, mask=backend.tensor(np.array([0.5, 1.0], "float32")))
