@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from lossbackend.backends.composed import ComposedOps
 
-from lossbackend.ops import Tensor
+from lossbackend.ops import Ops, Tensor
 
 # A dtype works its name out anew each time, in two microseconds.
 _NAMES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64", "bool")}
@@ -79,7 +79,7 @@ class JaxOps(ComposedOps):
         if isinstance(y_true, jax.core.Tracer) or isinstance(y_pred, jax.core.Tracer):
             return definition(self, y_true, y_pred, **options)
         try:
-            compiled = _jitted(definition, tuple(options.items()))
+            compiled = _jitted(self, definition, tuple((name, type(value), value) for name, value in options.items()))
         except TypeError:
             # A learned or traced option cannot be hashed, hence not be a constant of the compiled definition.
             return definition(self, y_true, y_pred, **options)
@@ -98,9 +98,12 @@ class JaxOps(ComposedOps):
 
 
 @functools.lru_cache(maxsize=256)
-def _jitted(definition: Callable[..., Tensor], options: tuple[tuple[str, Any], ...]) -> Any:
-    """The definition compiled as a whole: op by op, JAX is 3 to 20 times slower, and compiles for each shape either way."""
-    return jax.jit(functools.partial(definition, OPS, **dict(options)))
+def _jitted(ops: Ops, definition: Callable[..., Tensor], options: tuple[tuple[str, type, Any], ...]) -> Any:
+    """The definition compiled as a whole: op by op, JAX is 3 to 20 times slower, and compiles for each shape either way.
+
+    The types of the options are part of the key, because 1 == 1.0 == True.
+    """
+    return jax.jit(functools.partial(definition, ops, **{name: value for name, _, value in options}))
 
 
 OPS = JaxOps()

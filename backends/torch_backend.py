@@ -68,11 +68,12 @@ class TorchOps(ComposedOps):
         return _NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
 
     def is_concrete(self, *tensors: Tensor) -> bool:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        # Inside grad, vmap and their kin not even a tensor that takes no part can be looked at.
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
             return False
         for x in tensors:
-            # A subclass may be fake, distributed or symbolic; a tensor inside vmap or grad has no storage to look at.
-            if type(x) not in (torch.Tensor, torch.nn.Parameter) or x.device.type != "cpu" or torch._C._functorch.is_functorch_wrapped_tensor(x):
+            # A subclass may be fake, distributed or symbolic.
+            if type(x) not in (torch.Tensor, torch.nn.Parameter) or x.device.type != "cpu":
                 return False
         return True
 

@@ -7,7 +7,6 @@ the only place that does. Compilers trace all of it, so it holds no context mana
 import difflib
 import inspect
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 import numpy as np
@@ -116,7 +115,7 @@ class Definition:
         option_parameters = parameters[3:]
         self.options = tuple(p.name for p in option_parameters)
         self.positional = tuple(p.name for p in option_parameters if p.kind is not p.KEYWORD_ONLY)
-        self.defaults = MappingProxyType({p.name: p.default for p in option_parameters if p.default is not p.empty})
+        self.defaults = {p.name: p.default for p in option_parameters if p.default is not p.empty}
         checks = {p.name: _check_of(p) for p in option_parameters}
         self.checks = {name: check for name, check in checks.items() if check is not None}
         self.signature = inspect.Signature(

@@ -20,13 +20,14 @@ from lossbackend.ops import Ops
 BUILT_IN = ("numpy", "torch", "jax", "tensorflow")
 # Exact arithmetic to measure the others by: selected like them, but no framework, so not listed as one.
 REFERENCE = "mpmath"
+_MODULES = {name: f"lossbackend.backends.{name}_backend" for name in (*BUILT_IN, REFERENCE)}
 _SPELLINGS = {"np": "numpy", "pytorch": "torch", "tf": "tensorflow", "tensorflow-cpu": "tensorflow"}
 
 # Values of these types name no framework; asking for the exact type first is cheaper than any isinstance.
 NEUTRAL = frozenset({np.ndarray, float, int, bool, list, tuple, str, type(None)})
 
 # A process-wide flag, not read from the environment at each call: a compiler follows a call that holds a tensor, and fixes the flag at trace.
-STRICT = os.environ.get("LOSSBACKEND_STRICT", "") not in ("", "0")
+STRICT = os.environ.get("LOSSBACKEND_STRICT", "").lower() not in ("", "0", "false")
 
 _loaded: dict[str, Ops] = {}
 _third_party: tuple[Ops, ...] = ()
@@ -63,7 +64,7 @@ def canonical(name: str) -> str:
         raise TypeError(f"a backend is named by a string, got {name!r}")
     wanted = name.strip().lower()
     wanted = _SPELLINGS.get(wanted, wanted)
-    if wanted in _loaded or wanted in BUILT_IN or wanted == REFERENCE:
+    if wanted in _MODULES or wanted in _loaded:
         return wanted
     third_party = _entry_points()
     if wanted in third_party:
@@ -78,20 +79,24 @@ def _load(name: str) -> Ops:
     """The adapter of that canonical name, imported on first use."""
     global _third_party
     try:
-        ops: Ops = _built_in(name) if name in (*BUILT_IN, REFERENCE) else _entry_points()[name].load()
+        if name in _MODULES:
+            return _built_in(name)
+        ops: Ops = _entry_points()[name].load()
     except ImportError as error:
-        extra = {REFERENCE: "parity"}.get(name, name) if name in (*BUILT_IN, REFERENCE) else None
+        extra = {REFERENCE: "parity"}.get(name, name) if name in _MODULES else None
         hint = "" if extra is None else f' Install it with: pip install "lossbackend[{extra}]"'
         raise ImportError(f"the backend {name!r} cannot be imported ({error}).{hint}") from error
     # Two threads may both come here: they load the same object, and one assignment publishes it, so there is no lock for a compiler to trip over.
     _loaded[name] = ops
-    _third_party = tuple(other for known, other in _loaded.items() if known not in (*BUILT_IN, REFERENCE))
+    _third_party = tuple(_loaded.values())
     return ops
 
 
 def adapter(name: str) -> Ops:
     """The adapter of that canonical name."""
-    ops = _loaded.get(name)
+    # The interpreter remembers modules. A memory of our own would be filled while a compiler traces the first call, and fail it.
+    module = sys.modules.get(_MODULES.get(name, ""))
+    ops: Ops | None = _loaded.get(name) if module is None else getattr(module, "OPS", None)
     return _load(name) if ops is None else ops
 
 

@@ -52,6 +52,9 @@ def _is_number(value: Any) -> bool:
 
 def _is_foreign(value: Any) -> bool:
     """Whether it may be a framework's tensor (a learned or traced option): its value is not ours to look at."""
+    # Numbers first: a compiler may have made one symbolic, and cannot ask that for attributes.
+    if isinstance(value, (int, float)):
+        return False
     return hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, (np.ndarray, np.generic))
 
 
@@ -59,7 +62,8 @@ def _number(loss: str, option: str, value: Any) -> float:
     value = plain(value)
     if not _is_number(value):
         raise TypeError(f"{loss}: {option} must be a number, got {value!r}")
-    return value  # type: ignore[no-any-return]
+    # An int may be larger than any tensor's dtype; a compiler's symbolic number is left alone.
+    return float(value) if isinstance(value, int) and abs(value) >= 2**31 else value
 
 
 def _positive(loss: str, option: str, value: Any) -> Any:
@@ -128,13 +132,16 @@ def _class_weight(loss: str, option: str, value: Any) -> Any:
     if value is None or _is_foreign(value):
         return value
     if isinstance(value, Mapping):
+        if not value:
+            return None
         value = tuple(value.items())
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{loss}: {option} must be one number per class, or a dict from class to number, got {value!r}")
     if value and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in value):
-        pairs = sorted((_axis(loss, f"a class in {option}", class_id), _weight(loss, option, weight)) for class_id, weight in value)
+        pairs = [(_axis(loss, f"a class in {option}", class_id), _weight(loss, option, weight)) for class_id, weight in value]
+        pairs.sort(key=lambda pair: pair[0])
         if len({class_id for class_id, _ in pairs}) < len(pairs):
             raise ValueError(f"{loss}: {option} names a class twice: {value!r}")
         return tuple(pairs)

@@ -1164,3 +1164,18 @@ def test_a_mask_holds_truth_values(backend):
     assert float(backend.numpy(lb.MeanSquaredError("sum")(y, y + 1.0, mask=backend.tensor(np.array([1, 0], "int32"))))) == 1.0
     with pytest.raises(ValueError, match="mean_squared_error: mask must hold True and False"):
         lb.MeanSquaredError()(y, y, mask=backend.tensor(np.array([0.5, 1.0], "float32")))
+
+
+def test_a_subclass_keeps_what_it_writes_itself():
+    class Doubled(lb.Huber):
+        def __call__(self, y_true, y_pred, sample_weight=None, mask=None):
+            return 2 * super().__call__(y_true, y_pred, sample_weight, mask)
+
+    class Again(Doubled):
+        pass
+
+    assert Doubled()([[0.0]], [[1.0]]) == Again()([[0.0]], [[1.0]]) == 1.0
+
+
+def test_no_class_weights_are_weights_of_one():
+    assert lb.CategoricalCrossentropy(class_weight={}) == lb.CategoricalCrossentropy()

@@ -1,5 +1,8 @@
 """Every loss, with its options, inside the compilers and transforms of each framework, against the exact formula."""
 
+import subprocess
+import sys
+
 import conftest
 import numpy as np
 import pytest
@@ -281,3 +284,56 @@ def test_inductor_on_cpu(torch):
     for name, y_true, y_pred, options in (CASES[5], CASES[15], CASES[18]):
         compiled = torch.compile(getattr(lb, name), fullgraph=True)
         assert_close(compiled(torch.tensor(y_true), torch.tensor(y_pred), **options), exact(name, y_true, y_pred, options))
+
+
+# What only a fresh process, a second value or a subclass shows
+
+
+FIRST_USE = {
+    "compile": "print(torch.compile(lambda y, p: lb.mse(y, p) + lb.mae(y, p), fullgraph=True, backend='eager')(y, y).shape)",
+    "export": """
+class Model(torch.nn.Module):
+    def forward(self, y, p):
+        return lb.huber(y, p)
+batch = torch.export.Dim('batch')
+print(torch.export.export(Model(), (y, y), dynamic_shapes={'y': {0: batch}, 'p': {0: batch}}, strict=True).module()(y, y).shape)
+""",
+}
+
+
+@pytest.mark.parametrize("way", FIRST_USE)
+def test_the_first_call_of_a_process_may_be_a_traced_one(torch, way):
+    """The adapter is then loaded while a compiler watches."""
+    code = f"import torch, lossbackend as lb\ny = torch.rand(4, 3)\n{FIRST_USE[way]}"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "torch.Size([4])"), done.stderr
+
+
+def test_a_second_value_of_an_option(torch):
+    """Dynamo makes a number that changed symbolic."""
+    y, p = torch.tensor(REAL), torch.tensor(LOGITS)
+    compiled = torch.compile(lambda y, p, delta: lb.huber(y, p, delta=delta), fullgraph=True, backend="eager")
+    for delta in (1.0, 0.5, 0.25):
+        assert_close(compiled(y, p, delta), exact("huber", REAL, LOGITS, {"delta": delta}))
+
+
+def test_an_object_made_inside_a_compiled_function(torch):
+    compiled = torch.compile(lambda y, p: lb.Huber(0.25)(y, p), fullgraph=True, backend="eager")
+    assert_close(compiled(torch.tensor(REAL), torch.tensor(LOGITS)), exact("huber", REAL, LOGITS, {"delta": 0.25}).mean())
+
+
+def test_labels_and_masks_that_a_transform_does_not_hold(torch):
+    """They are plain tensors, and still cannot be looked at inside grad."""
+    labels, mask = torch.tensor(IDS), torch.tensor([True, False, True, True])
+    slope = torch.func.grad(lambda p: lb.SparseCategoricalCrossentropy()(labels, p, mask=mask))(torch.tensor(OTHER))
+    assert (slope[1] == 0).all()
+    assert slope[[0, 2, 3]].isfinite().all()
+
+
+def test_options_that_are_equal_but_not_the_same(jax):
+    @lb.loss
+    def shifted(ops, y_true, y_pred, by):
+        return ops.mean(y_pred - y_true, axis=-1) + (2.0 if by is True else 1.0)
+
+    y = jax.numpy.zeros((1, 2))
+    assert [float(shifted(y, y, by)[0]) for by in (1, True, 1.0)] == [1.0, 2.0, 1.0]

@@ -56,11 +56,12 @@ class Loss:
         super().__init_subclass__()
         # One code object per class, because Dynamo counts recompilations by code object.
         for method in (Loss.__call__, Loss.call, Loss.partial):
-            copy = _with_own_code(method, cls.__qualname__)
-            setattr(cls, method.__name__, copy)
+            # What a subclass writes itself stays.
+            if getattr(cls, method.__name__).__code__.co_code == method.__code__.co_code:
+                setattr(cls, method.__name__, _with_own_code(method, cls.__qualname__))
 
     def __post_init__(self) -> None:
-        definition: Definition = self.function.definition
+        definition: Definition = type(self).function.definition
         check_reduction(type(self).__name__, self.reduction)
         options = {}
         for field in fields(self):
@@ -73,7 +74,7 @@ class Loss:
         object.__setattr__(self, "_options", options)
 
     def _evaluate(self, y_true: Any, y_pred: Any, sample_weight: Any, mask: Any) -> Losses:
-        definition: Definition = self.function.definition
+        definition: Definition = type(self).function.definition
         return evaluate(definition, y_true, y_pred, definition.complete(self._options), sample_weight, mask, self.pinned)
 
     def __call__(self, y_true: Any, y_pred: T, sample_weight: Any = None, mask: Any = None) -> T:

@@ -166,4 +166,4 @@ def _smoothed(ops: Ops, true_class: Tensor, log_p: Tensor, label_smoothing: Any,
     if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
         # 0 − x, because −x is −0.0 where nothing is lost.
         return 0.0 - true_class
-    return 0.0 - ops.times(1.0 - label_smoothing, true_class) - label_smoothing * ops.mean(log_p, axis=axis)
+    return 0.0 - ops.times(1.0 - label_smoothing, true_class) - ops.times(label_smoothing, ops.mean(log_p, axis=axis))
