@@ -31,6 +31,11 @@ def _array(x: Any) -> Any:
     return single
 
 
+def _exact(x: Any) -> Any:
+    """mpmath numbers of the same values."""
+    return _array(np.frompyfunc(_EXACT.mpf, 1, 1)(np.asarray(x).astype(object)))
+
+
 def _log(x: Any) -> Any:
     return -_EXACT.inf if x == 0 else _EXACT.nan if x < 0 else _EXACT.log(x)
 
@@ -53,8 +58,8 @@ class MpmathOps(ComposedOps):
     log1p = _elementwise(lambda x: _EXACT.log1p(x) if _EXACT.isfinite(x) and x > -1 else _log(1 + x))
     relu = _elementwise(lambda x: _EXACT.zero if x <= 0 else x)
     equal = staticmethod(lambda x, y: np.asarray(np.equal(x, y), dtype=bool))
-    isnan = staticmethod(lambda x: np.frompyfunc(_EXACT.isnan, 1, 1)(x).astype(bool))
-    isinf = staticmethod(lambda x: np.frompyfunc(_EXACT.isinf, 1, 1)(x).astype(bool))
+    isnan = staticmethod(lambda x: np.asarray(np.frompyfunc(_EXACT.isnan, 1, 1)(x), dtype=bool))
+    isinf = staticmethod(lambda x: np.asarray(np.frompyfunc(_EXACT.isinf, 1, 1)(x), dtype=bool))
     reshape = staticmethod(np.reshape)
     expand_dims = staticmethod(np.expand_dims)
     squeeze = staticmethod(np.squeeze)
@@ -63,15 +68,16 @@ class MpmathOps(ComposedOps):
         return isinstance(x, np.ndarray)
 
     def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
-        x = np.asarray(x)
-        return x if x.dtype.kind in "Obiu" and like is None else _array(np.frompyfunc(_EXACT.mpf, 1, 1)(x.astype(object)))
+        if isinstance(x, np.ndarray) and x.dtype.kind in "Obiu":
+            return x
+        return _exact(np.asarray(x))
 
     def to_numpy(self, x: Tensor) -> Any:
         return x if x.dtype != object else x.astype(np.float64)
 
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         if dtype.startswith(("float", "bfloat")):
-            return self.asarray(x, like=x)
+            return _exact(x)
         return x.astype(_DTYPES.get(dtype, dtype))
 
     def shape(self, x: Tensor) -> tuple[Any, ...]:

@@ -361,7 +361,7 @@ def predictions(ops: Ops, loss: str, value: Any, like: Tensor | None) -> Tensor:
         array = neutral_array(loss, "y_pred", value)
         typed = hasattr(value, "dtype") or hasattr(value, "__array__")
         if not typed or array.dtype.kind != "f" or array.dtype.itemsize < 4:
-            array = array.astype(np.float32)
+            array = _quiet_cast(array, np.float32)
         if array.dtype.itemsize > 8 and ops.name != "numpy":
             # No framework has long doubles.
             array = array.astype(np.float64)
@@ -376,14 +376,25 @@ def predictions(ops: Ops, loss: str, value: Any, like: Tensor | None) -> Tensor:
 
 def _floats(ops: Ops, loss: str, argument: str, value: Any, dtype: str, like: Tensor) -> Tensor:
     """Dense labels or weights as a tensor of that dtype, on the device of ``like``."""
+    if type(value) is float or type(value) is int:
+        # A compiler follows a number, not NumPy.
+        return ops.asarray(float(value), like)
     if _is_neutral(ops, value):
         # Cast before the framework sees it: JAX would make 32-bit integers of 64-bit ones.
-        return ops.asarray(neutral_array(loss, argument, value).astype(dtype, copy=False), like)
+        return ops.asarray(_quiet_cast(neutral_array(loss, argument, value), dtype), like)
     own = ops.dtype(value)
     if own == dtype:
         return ops.asarray(value, like)
     _check_real(loss, argument, own)
     return ops.cast(value, dtype)
+
+
+def _quiet_cast(array: np.ndarray[Any, Any], dtype: Any) -> np.ndarray[Any, Any]:
+    """The array in another dtype, where a number beyond its range is an infinity, without a word, as in every framework."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
 
 
 def _check_real(loss: str, argument: str, dtype: str) -> None:

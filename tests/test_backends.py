@@ -35,6 +35,14 @@ def test_the_exact_adapter_gives_the_value_of_the_very_input():
     assert "mpmath" not in lb.available_backends()
 
 
+def test_the_exact_adapter_takes_weights_and_masks():
+    pytest.importorskip("mpmath")
+    y, p = np.zeros((3, 1)), np.array([[1.0], [2.0], [3.0]])
+    with lb.use_backend("mpmath"):
+        assert lb.MeanSquaredError()(y, p, sample_weight=[1.0, 2.0, 0.0], mask=[True, True, False]) == 4.5
+        assert lb.SparseCategoricalCrossentropy(ignore_class=1)([0, 1], np.array([[1.0, 0.0], [0.5, 0.5]]), sample_weight=[2.0, 1.0]) == 0
+
+
 def numpy_adapter(**changes):
     """The NumPy adapter with some primitives replaced."""
     return type("Broken", (type(lb.get_backend("numpy")),), changes)()

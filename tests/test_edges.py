@@ -1360,3 +1360,10 @@ def test_epsilon_must_be_a_small_positive_number():
         with pytest.raises((ValueError, TypeError)):
             lb.set_epsilon(value)
     assert lb.epsilon() == EPS
+
+
+def test_a_label_beyond_the_range_of_the_predictions_is_infinite(backend):
+    """Without the warning of an overflow in NumPy's cast."""
+    with np.errstate(all="raise", over="warn"):
+        values = lb.mse(np.array([[1e300]]), backend.tensor(np.zeros((1, 1), "float32")))
+    assert backend.numpy(values)[0] == INF
