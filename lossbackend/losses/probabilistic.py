@@ -110,7 +110,7 @@ def binary_crossentropy(
     certain = 1.0 - y_pred < epsilon
     log_epsilon = math.log(epsilon)  # type: ignore[arg-type]  # @loss has put a number for None
     log_no = ops.where(certain, log_epsilon, ops.log1p(-ops.where(certain | (y_pred < 0), 0.0, y_pred)))
-    return -ops.mean(yes * ops.log(ops.clip(y_pred, epsilon, 1.0)) + no * log_no, axis=axis)
+    return 0.0 - ops.mean(yes * ops.log(ops.clip(y_pred, epsilon, 1.0)) + no * log_no, axis=axis)
 
 
 @loss(aliases=("kullback_leibler_divergence", "kld", "KLD"))
@@ -138,10 +138,11 @@ def poisson(ops: Ops, y_true: Count, y_pred: RateOrLog, *, epsilon: Epsilon = No
     >>> poisson([[1.0]], [[2.0]])
     array([1.30685...], dtype=float32)
     """
-    # p outgrows log p, so an infinite p is an infinite loss; inf − inf would be NaN.
-    finite = ops.where(ops.equal(y_pred, math.inf), 0.0, y_pred)
+    # eᶻ outgrows y z, and p outgrows log p: where they are infinite so is the loss, and inf − inf would be NaN.
     if log_input:
-        return ops.mean(ops.exp(y_pred) - ops.times(y_true, finite), axis=-1)
+        power = ops.exp(y_pred)
+        return ops.mean(power - ops.times(y_true, ops.where(ops.isinf(power), 0.0, y_pred)), axis=-1)
+    finite = ops.where(ops.equal(y_pred, math.inf), 0.0, y_pred)
     rate = finite + epsilon
     # 0 · log 0 is 0, and so is its slope.
     rate = ops.where(ops.equal(y_true, 0) & ops.equal(rate, 0), 1.0, rate)

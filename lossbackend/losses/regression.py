@@ -107,7 +107,7 @@ def cosine_similarity(ops: Ops, y_true: Real, y_pred: Real, axis: Axis = -1) -> 
     """
     cosine = ops.sum(_direction(ops, y_true, axis) * _direction(ops, y_pred, axis), axis=axis)
     # Rounding may leave [−1, 1]. The step back into it is a constant to the gradient, which a plain clip would cut off at parallel vectors.
-    return -(cosine + ops.stop_gradient(ops.clip(cosine, -1.0, 1.0) - cosine))
+    return 0.0 - (cosine + ops.stop_gradient(ops.clip(cosine, -1.0, 1.0) - cosine))
 
 
 def _direction(ops: Ops, vector: Tensor, axis: int) -> Tensor:
