@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -47,8 +47,7 @@ def _built_in(name: str) -> Ops:
         from lossbackend.backends import tensorflow_backend as module
     else:
         from lossbackend.backends import mpmath_backend as module
-    ops: Ops = module.OPS
-    return ops
+    return cast(Ops, module.OPS)
 
 
 def _entry_points() -> dict[str, Any]:
@@ -81,7 +80,7 @@ def _load(name: str) -> Ops:
     try:
         if name in _MODULES:
             return _built_in(name)
-        ops: Ops = _entry_points()[name].load()
+        ops = cast(Ops, _entry_points()[name].load())  # AutoGraph cannot read an annotated local name
     except ImportError as error:
         extra = {REFERENCE: "parity"}.get(name, name) if name in _MODULES else None
         hint = "" if extra is None else f' Install it with: pip install "lossbackend[{extra}]"'
@@ -96,7 +95,7 @@ def adapter(name: str) -> Ops:
     """The adapter of that canonical name."""
     # The interpreter remembers modules. A memory of our own would be filled while a compiler traces the first call, and fail it.
     module = sys.modules.get(_MODULES.get(name, ""))
-    ops: Ops | None = _loaded.get(name) if module is None else getattr(module, "OPS", None)
+    ops = _loaded.get(name) if module is None else getattr(module, "OPS", None)
     return _load(name) if ops is None else ops
 
 
