@@ -116,6 +116,9 @@ class ComposedOps(Ops):
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
         return definition(self, y_true, y_pred, **options)
 
+    def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
+        return function(self, *tensors)
+
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f"the {self.name} backend has no gradients")
 

@@ -11,6 +11,7 @@ import numpy as np
 from lossbackend.backends.composed import ComposedOps
 
 from lossbackend.ops import Ops, Tensor
+from lossbackend.reduction import Partial
 
 # A dtype works its name out anew each time, in two microseconds.
 _NAMES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64", "bool")}
@@ -85,6 +86,9 @@ class JaxOps(ComposedOps):
             return definition(self, y_true, y_pred, **options)
         return compiled(y_true, y_pred)
 
+    def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
+        return _applied(self, function)(*tensors)
+
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         value, pull = jax.vjp(function, x)
         (gradient,) = pull(jnp.ones_like(value))
@@ -106,4 +110,11 @@ def _jitted(ops: Ops, definition: Callable[..., Tensor], options: tuple[tuple[st
     return jax.jit(functools.partial(definition, ops, **{name: value for name, _, value in options}))
 
 
+@functools.lru_cache(maxsize=256)
+def _applied(ops: Ops, function: Callable[..., Tensor]) -> Any:
+    return jax.jit(functools.partial(function, ops))
+
+
 OPS = JaxOps()
+
+jax.tree_util.register_pytree_node(Partial, Partial.flatten, Partial.unflatten)

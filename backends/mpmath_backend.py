@@ -84,7 +84,8 @@ class MpmathOps(ComposedOps):
         return np.shape(x)
 
     def dtype(self, x: Tensor) -> str:
-        return "float64" if x.dtype == object else str(x.dtype.name)
+        # Arithmetic on arrays of rank 0 leaves a bare number.
+        return "float64" if _array(x).dtype == object else str(x.dtype.name)
 
     def is_concrete(self, *tensors: Tensor) -> bool:
         return True
@@ -99,6 +100,9 @@ class MpmathOps(ComposedOps):
         return _array(np.where(condition, _array(x), _array(y)))
 
     def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        x = _array(x)
+        if x.dtype != object:
+            return np.asarray(np.sum(x, axis=axis, keepdims=keepdims))
         return _array(np.sum(x, axis=axis, keepdims=keepdims, initial=_EXACT.zero))
 
     def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:

@@ -105,10 +105,17 @@ class NumpyOps(ComposedOps):
         return np.concatenate(tensors, axis=axis)
 
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
-        # An infinity has a defined loss, so it is no reason to warn, and no other backend does. Who asked NumPy to raise still gets that.
-        quiet = {kind: "ignore" for kind, reaction in np.geterr().items() if reaction == "warn"}
-        with np.errstate(**quiet):  # type: ignore[arg-type]
+        with _quiet():
             return definition(self, y_true, y_pred, **options)
+
+    def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
+        with _quiet():
+            return function(self, *tensors)
+
+
+def _quiet() -> np.errstate:
+    """No warnings: an infinity has a defined loss, so it is no reason for one, and no other backend gives one. Who asked to raise still gets that."""
+    return np.errstate(**{kind: "ignore" for kind, reaction in np.geterr().items() if reaction == "warn"})  # type: ignore[arg-type]
 
 
 OPS = NumpyOps()

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from lossbackend.backends.composed import ComposedOps
+from torch.utils._pytree import register_pytree_node
 
 from lossbackend.ops import Tensor
+from lossbackend.reduction import Partial
 
 _DTYPES = {
     name: getattr(torch, name)
@@ -48,15 +50,16 @@ class TorchOps(ComposedOps):
             return x
         device = None if like is None else like.device
         if isinstance(x, np.ndarray):
-            # torch shares memory with an array, but warns of a read-only one and refuses negative strides.
-            if not x.flags.writeable or any(stride < 0 for stride in x.strides):
+            # torch shares memory with an array, but warns of a read-only one and refuses negative strides. (A compiler shares nothing.)
+            if not torch.compiler.is_compiling() and (not x.flags.writeable or any(stride < 0 for stride in x.strides)):
                 x = x.copy()
             return torch.as_tensor(x, device=device)
         return torch.as_tensor(x, dtype=None if like is None else like.dtype, device=device)
 
     def to_numpy(self, x: Tensor) -> Any:
         x = x.detach().cpu()
-        return (x.float() if x.dtype is torch.bfloat16 else x).numpy()
+        # NumPy has no bfloat16, nor anything of 8 bits.
+        return (x if x.dtype in _NAMES and x.dtype is not torch.bfloat16 else x.float()).numpy()
 
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         return x.to(_DTYPES[dtype])
@@ -127,4 +130,12 @@ class TorchOps(ComposedOps):
         return torch.compile(function, fullgraph=True)  # type: ignore[no-any-return]
 
 
+def _flatten(part: Partial) -> tuple[list[Tensor], Any]:
+    leaves, same = part.flatten()
+    # torch.func.vmap takes nothing but tensors.
+    return [torch.as_tensor(leaf) for leaf in leaves], same
+
+
 OPS = TorchOps()
+
+register_pytree_node(Partial, _flatten, lambda leaves, same: Partial.unflatten(same, leaves))

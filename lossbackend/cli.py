@@ -226,9 +226,7 @@ def compute(
     with dispatch.use_backend(backend):
         try:
             parts = evaluate(definition, y_true, y_pred, options, arrays.get("sample_weight"), arrays.get("mask"))
-            weighted = parts.weighted()
-            reduced = weighted if reduction is None or reduction == "none" else parts.partial(reduction).result()
-            value, per_sample = np.asarray(parts.ops.to_numpy(reduced)), np.asarray(parts.ops.to_numpy(weighted))
+            value, per_sample = (np.asarray(parts.ops.to_numpy(parts.reduced(kind))) for kind in (reduction, "none"))
         except (ValueError, TypeError, ImportError):
             raise
         except Exception as error:  # the formula may be a user's own

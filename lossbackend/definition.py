@@ -5,9 +5,11 @@ the only place that does. Compilers trace all of it, so it holds no context mana
 """
 
 import difflib
+import functools
 import inspect
+import sys
 from collections.abc import Callable
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 import numpy as np
 
@@ -28,7 +30,7 @@ from lossbackend.checking import (
 )
 from lossbackend.ops import Ops, Tensor
 from lossbackend.options import Axis, ClassId, ClassWeight, Epsilon, Flag, Fraction, Labels, Positive, PosWeight
-from lossbackend.reduction import Partial, left_align, partial
+from lossbackend.reduction import Losses, left_align
 
 __all__ = [
     "Amount",
@@ -75,33 +77,11 @@ class LossFunction(Protocol[P]):
     def __call__(self, y_true: Any, y_pred: T, *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
-class Losses(NamedTuple):
-    """Per-sample losses, 0 where ``selected`` is False, with what a reduction needs to know of them."""
-
-    ops: Ops
-    values: Tensor
-    unmasked: Tensor | None
-    selected: Tensor | None
-    weights: Tensor | None
-    class_weights: Tensor | None
-
-    def weighted(self) -> Tensor:
-        """Weight · loss, 0 for an entry that is not selected."""
-        if self.weights is None:
-            return self.values
-        # A weight outside the mask may be anything, NaN too.
-        return self.values * self.ops.where(self.selected, self.weights, 0.0)
-
-    def partial(self, reduction: str) -> Partial:
-        """The mergeable form of a reduction other than "none"."""
-        return partial(self.ops, self.weighted(), self.unmasked, self.weights, self.class_weights, reduction)
-
-
 class Definition:
     """What ``@loss`` knows of a loss: the formula, its options and what it asks of its input."""
 
     def __init__(self, formula: Callable[..., Tensor], aliases: tuple[str, ...], sparse: bool, min_classes: int, interacting: bool) -> None:
-        parameters = list(inspect.signature(formula).parameters.values())
+        parameters = _parameters(formula)
         if len(parameters) < 3 or any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
             raise TypeError(f"@loss: {formula.__name__} must take (ops, y_true, y_pred, ...options), each option by name")
         self.formula = formula
@@ -118,6 +98,11 @@ class Definition:
         self.defaults = {p.name: p.default for p in option_parameters if p.default is not p.empty}
         checks = {p.name: _check_of(p) for p in option_parameters}
         self.checks = {name: check for name, check in checks.items() if check is not None}
+        # The options that @loss itself acts on, known by their type, not by their name.
+        self.epsilons = self._options_of(Epsilon)
+        self.class_weights = self._options_of(ClassWeight)
+        self.pos_weights = self._options_of(PosWeight)
+        self.ignored_classes = self._options_of(ClassId) if sparse else ()
         self.signature = inspect.Signature(
             [parameters[1].replace(annotation=Any), parameters[2].replace(annotation=Any)]
             + [p.replace(annotation=_bare(p.annotation)) for p in option_parameters],
@@ -126,6 +111,9 @@ class Definition:
 
     def __repr__(self) -> str:
         return f"<definition of {self.name}>"
+
+    def _options_of(self, kind: Any) -> tuple[str, ...]:
+        return tuple(name for name, check in self.checks.items() if check in kind.__metadata__)
 
     def bind(self, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """(y_true, y_pred, options) of a call, options checked and complete."""
@@ -152,9 +140,10 @@ class Definition:
             if name not in self.options:
                 raise TypeError(f"{self.name}: {self._unknown_option(name)}")
             options[name] = self.check(name, given[name])
-        if "epsilon" in options and options["epsilon"] is None:
-            # A number from here on, so that no compiled definition keeps an old one.
-            options["epsilon"] = option_types.epsilon()
+        for name in self.epsilons:
+            if name in options and options[name] is None:
+                # A number from here on, so that no compiled definition keeps an old one.
+                options[name] = option_types.epsilon()
         if len(options) != len(self.options):
             missing = ", ".join(name for name in self.options if name not in options)
             raise TypeError(f"{self.name}: option {missing} is missing")
@@ -180,12 +169,23 @@ class Definition:
 
 
 def _check_of(parameter: inspect.Parameter) -> Callable[[str, str, Any], Any] | None:
-    """The check that the option's type carries; ``axis`` and ``epsilon`` mean the same in every loss, a user's unannotated one included."""
-    by_name = {"axis": Axis, "epsilon": Epsilon}.get(parameter.name)
-    checks: list[Callable[[str, str, Any], Any]] = [
-        extra for annotation in (parameter.annotation, by_name) for extra in getattr(annotation, "__metadata__", ()) if callable(extra)
-    ]
+    """The check that the option's type carries; ``axis``, and an ``epsilon`` of None, mean the same in every loss, whatever a user annotates."""
+    kind = parameter.annotation
+    if not hasattr(kind, "__metadata__") and parameter.name == "axis":
+        kind = Axis
+    elif not hasattr(kind, "__metadata__") and parameter.name == "epsilon" and parameter.default is None:
+        kind = Epsilon
+    checks: list[Callable[[str, str, Any], Any]] = [extra for extra in getattr(kind, "__metadata__", ()) if callable(extra)]
     return checks[0] if checks else None
+
+
+def _parameters(formula: Callable[..., Tensor]) -> list[inspect.Parameter]:
+    """The parameters of a definition, with annotations as objects also where its module keeps them as text."""
+    try:
+        return list(inspect.signature(formula, eval_str=True).parameters.values())
+    except (NameError, SyntaxError, TypeError, AttributeError):
+        # A name that only a type checker knows.
+        return list(inspect.signature(formula).parameters.values())
 
 
 def _bare(annotation: Any) -> Any:
@@ -210,7 +210,8 @@ def loss(formula: Any = None, /, *, aliases: tuple[str, ...] = (), sparse: bool 
     min_classes: fewer classes along the loss axis than this are an error.
     interacting: the samples depend on each other, so that the loss of a part is not a part of the losses.
 
-    An option named ``axis`` is checked as an int, one named ``epsilon`` is ``lossbackend.epsilon()`` when None.
+    An option named ``axis`` is checked as an int; one named ``epsilon`` whose default is None is ``lossbackend.epsilon()`` then. On JAX the
+    definition is compiled once for each set of options, so a global that it reads stays what it was then: make it an option.
 
     >>> import numpy as np
     >>> @loss
@@ -255,6 +256,9 @@ def evaluate(
     name = definition.name
     arguments = {"y_true": y_true, "y_pred": y_pred, "sample_weight": sample_weight, "mask": mask, **options}
     ops, like = dispatch.resolve(name, arguments, pinned)
+    if like is not None and dispatch.compiling():
+        y_true, y_pred = _followed(ops, y_true, like), _followed(ops, y_pred, like)
+        sample_weight, mask = _followed(ops, sample_weight, like), _followed(ops, mask, like)
 
     y_pred = predictions(ops, name, y_pred, like)
     dtype = ops.dtype(y_pred)
@@ -271,8 +275,9 @@ def evaluate(
     size = shape[axis]
 
     kept = None
-    if definition.sparse and options.get("ignore_class") is not None:
-        kept = _kept(ops, y_true, looked_at, options["ignore_class"], y_pred)
+    for option in definition.ignored_classes:
+        if options[option] is not None:
+            kept = _kept(ops, y_true, looked_at, options[option], y_pred)
     unmasked, selected, weights = _selection(ops, name, y_pred, sample_weight, mask, kept, sample_shape)
     if checking.ON:
         given = {"y_true": y_true, "y_pred": y_pred, "sample_weight": weights}
@@ -291,6 +296,8 @@ def evaluate(
         values = ops.sum(y_pred, axis=axis)
     else:
         values = ops.run(definition.formula, y_true, y_pred, options)
+        if not ops.is_tensor(values):
+            raise TypeError(f"{name}: the definition returned {values!r}, it has to return a tensor with one loss per sample")
         if not _same_shape(ops.shape(values), sample_shape):
             raise ValueError(f"{name}: the definition returned shape {ops.shape(values)}, it has to reduce axis {axis} of {shape} and nothing else")
     if bad is not None:
@@ -298,10 +305,11 @@ def evaluate(
         values = values * ops.where(bad, float("nan"), ops.ones_like(values))
     if selected is not None:
         values = ops.where(selected, values, 0.0)
-    class_weights = None
-    if options.get("class_weight") is not None:
-        class_weights = _true_class_weights(ops, options["class_weight"], y_true, y_pred, axis, definition.sparse)
-    return Losses(ops, values, unmasked, selected, weights, class_weights)
+    true_class_weights = None
+    for option in definition.class_weights:
+        if options[option] is not None:
+            true_class_weights = functools.partial(_true_class_weights, ops, options[option], y_true, y_pred, axis, definition.sparse)
+    return Losses(ops, values, unmasked, selected, weights, true_class_weights)
 
 
 def _selection(
@@ -324,6 +332,16 @@ def _selection(
 # What comes in
 
 
+def _followed(ops: Ops, value: Any, like: Tensor) -> Any:
+    """An array or a list beside a tensor that a compiler follows, by the framework's own conversion: it cannot follow NumPy's.
+
+    A list in float64 first, which is exact for class ids and rounds once more where the loss is computed in less.
+    """
+    if isinstance(value, (np.ndarray, list, tuple)):
+        return ops.asarray(value, ops.cast(like, "float64"))
+    return value
+
+
 def neutral_array(loss: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
     """A NumPy array of numbers from whatever names no framework: arrays, numbers, lists, pandas objects."""
     if type(value) is np.ndarray:
@@ -333,8 +351,13 @@ def neutral_array(loss: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
             raise TypeError(f"{loss}: {argument} must be a tensor, an array or numbers, got {value!r}")
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{loss}: {argument} is a masked array, whose mask would be lost: pass its .data, and mask= to a loss object")
-        if isinstance(value, (list, tuple)) and value and dispatch.framework(value[0]) is not None:
-            raise TypeError(f"{loss}: {argument} is a {type(value).__name__} of {dispatch.framework(value[0])} tensors: stack them into one tensor")
+        first = value
+        while isinstance(first, (list, tuple)) and first:
+            first = first[0]
+        if dispatch.framework(first) is not None:
+            raise TypeError(f"{loss}: {argument} is a {type(value).__name__} of {dispatch.framework(first)} tensors: stack them into one tensor")
+        if isinstance(value, getattr(sys.modules.get("keras"), "Variable", ())):
+            raise TypeError(f"{loss}: {argument} is a keras.Variable: pass the tensor that it holds, its .value")
         try:
             array = np.asarray(value)
         except Exception as error:
@@ -350,6 +373,14 @@ def neutral_array(loss: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
 
 def _is_neutral(ops: Ops, value: Any) -> bool:
     return ops.name == "numpy" or not ops.is_tensor(value)
+
+
+def _looked_at(ops: Ops, loss: str, argument: str, value: Any, like: Tensor | None) -> np.ndarray[Any, Any] | None:
+    """The values, where they can be looked at: in an array that is no tensor yet, or a concrete tensor beside a concrete ``like``."""
+    if _is_neutral(ops, value):
+        return neutral_array(loss, argument, value)
+    concrete = ops.is_concrete(value) if like is None else ops.is_concrete(value, like)
+    return np.asarray(ops.to_numpy(value)) if concrete else None
 
 
 def predictions(ops: Ops, loss: str, value: Any, like: Tensor | None) -> Tensor:
@@ -404,9 +435,11 @@ def _check_real(loss: str, argument: str, dtype: str) -> None:
 
 def _mask(ops: Ops, loss: str, value: Any, shape: tuple[Any, ...], like: Tensor) -> Tensor:
     """The mask as bools, aligned with per-sample losses of that shape. What is no truth value is refused where it can be looked at."""
-    neutral = _is_neutral(ops, value)
-    looked_at = neutral_array(loss, "mask", value) if neutral else ops.to_numpy(value) if ops.is_concrete(value) else None
-    mask = ops.asarray(looked_at.astype(bool, copy=False), like) if neutral and looked_at is not None else ops.cast(value, "bool")
+    looked_at = _looked_at(ops, loss, "mask", value, like)
+    if looked_at is None or not _is_neutral(ops, value):
+        mask = ops.cast(value, "bool")
+    else:
+        mask = ops.asarray(looked_at.astype(bool, copy=False), like)
     mask = left_align(ops, loss, "mask", mask, shape)
     if looked_at is not None and looked_at.dtype != bool and not ((looked_at == 0) | (looked_at == 1)).all():
         raise ValueError(f"{loss}: mask must hold True and False (or 1 and 0), got {looked_at.dtype} with other values")
@@ -499,15 +532,18 @@ def _sparse_shapes(ops: Ops, definition: Definition, ids: Tensor, y_pred: Tensor
 
 def read_ids(ops: Ops, loss: str, argument: str, value: Any, like: Tensor | None) -> tuple[Tensor, np.ndarray[Any, Any] | None]:
     """Class ids as a tensor, never by way of a float type, and as they came in where values can be looked at."""
+    looked_at = _looked_at(ops, loss, argument, value, like)
     neutral = _is_neutral(ops, value)
-    looked_at = neutral_array(loss, argument, value) if neutral else ops.to_numpy(value) if ops.is_concrete(value) else None
-    if looked_at is not None and looked_at.dtype.kind in "iu" and looked_at.dtype.itemsize == 8:
+    if looked_at is not None and looked_at.dtype.kind == "f":
+        # Half precision cannot be compared with 2**31.
+        looked_at = looked_at.astype(np.float64)
+    if looked_at is not None and looked_at.dtype.itemsize >= 8:
         inside = (looked_at >= -(2**31)) & (looked_at < 2**31)
-        if not inside.all():
+        if looked_at.dtype.kind == "f":
+            inside &= looked_at == np.trunc(looked_at)
+        if neutral or not inside.all():
             # JAX keeps the lower 32 bits, which would make a valid id of 2**32 + 1. No id is −2**31.
             neutral, value = True, np.where(inside, looked_at, -(2**31)).astype(np.int64)
-        elif neutral:
-            value = looked_at.astype(np.int64, copy=False)
     elif neutral:
         value = looked_at
     if neutral:
@@ -515,8 +551,11 @@ def read_ids(ops: Ops, loss: str, argument: str, value: Any, like: Tensor | None
     dtype = ops.dtype(value)
     _check_real(loss, argument, dtype)
     if dtype.startswith(("float", "bfloat")):
-        return value, looked_at
-    return ops.cast(ops.cast(value, "int32") if dtype == "bool" else value, "index"), looked_at
+        # Half precision does not hold every number of classes.
+        return value if dtype == "float64" else ops.cast(value, "float32"), looked_at
+    ids = ops.cast(ops.cast(value, "int32") if dtype == "bool" else value, "index")
+    # What is too large for the index type has wrapped into the negative.
+    return ops.where(ids < 0, -(2**31), ids) if dtype.startswith("uint") else ids, looked_at
 
 
 def _kept(ops: Ops, ids: Tensor, looked_at: np.ndarray[Any, Any] | None, ignore_class: int, like: Tensor) -> Tensor | None:
@@ -581,26 +620,28 @@ def _prepare_options(ops: Ops, definition: Definition, options: dict[str, Any], 
     for name, value in options.items():
         if isinstance(value, np.ndarray) or (type(value) not in dispatch.NEUTRAL and ops.is_tensor(value)):
             prepared[name] = _floats(ops, definition.name, name, value, ops.dtype(y_pred), y_pred)
-    if options.get("class_weight") is not None:
-        prepared["class_weight"] = _per_class(ops, definition, prepared["class_weight"], size)
-    weights = prepared.get("pos_weight")
-    if weights is not None and not isinstance(weights, (int, float)):
-        _check_length(ops, definition, "pos_weight", weights, ops.shape(y_pred)[-1], scalar=True)
+    for name in definition.class_weights:
+        if prepared[name] is not None:
+            prepared[name] = _per_class(ops, definition, name, prepared[name], size)
+    for name in definition.pos_weights:
+        weights = prepared[name]
+        if weights is not None and not isinstance(weights, (int, float)):
+            _check_length(ops, definition, name, weights, ops.shape(y_pred)[-1], scalar=True)
     return prepared
 
 
-def _per_class(ops: Ops, definition: Definition, weights: Any, classes: Any) -> Any:
+def _per_class(ops: Ops, definition: Definition, option: str, weights: Any, classes: Any) -> Any:
     """One weight per class; a {class: weight} that leaves some out weighs those 1."""
     if isinstance(weights, tuple) and weights and isinstance(weights[0], tuple):
         if not isinstance(classes, int):
-            raise ValueError(f"{definition.name}: class_weight as a dict needs a number of classes that is known; give one weight per class")
+            raise ValueError(f"{definition.name}: {option} as a dict needs a number of classes that is known; give one weight per class")
         complete = [1.0] * classes
         for class_id, weight in weights:
             if not 0 <= class_id < classes:
-                raise ValueError(f"{definition.name}: class_weight names class {class_id}, outside 0 ... {classes - 1}")
+                raise ValueError(f"{definition.name}: {option} names class {class_id}, outside 0 ... {classes - 1}")
             complete[class_id] = weight
         return tuple(complete)
-    _check_length(ops, definition, "class_weight", weights, classes)
+    _check_length(ops, definition, option, weights, classes)
     return weights
 
 

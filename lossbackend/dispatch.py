@@ -189,6 +189,12 @@ def framework(value: Any) -> str | None:
     return None
 
 
+def compiling() -> bool:
+    """Whether a compiler follows the Python code of this call, as ``torch.compile`` does."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.compiler.is_compiling())
+
+
 def resolve(loss: str, arguments: Mapping[str, Any], pinned: str | None = None) -> tuple[Ops, Any]:
     """The adapter for a call of ``loss`` with these arguments, and the first framework tensor among them (None where there is none)."""
     found = tensor = None
@@ -201,9 +207,8 @@ def resolve(loss: str, arguments: Mapping[str, Any], pinned: str | None = None) 
     if found is None:
         return adapter(selected()[0] if pinned is None else pinned), None
     if pinned is not None and found != pinned:
-        raise TypeError(
-            f"{loss}: lossbackend.{pinned} takes {pinned} tensors and NumPy arrays, got a {found} tensor. Use lossbackend.{found}.{loss}."
-        )
+        takes = "NumPy arrays" if pinned == "numpy" else f"{pinned} tensors and NumPy arrays"
+        raise TypeError(f"{loss}: lossbackend.{pinned} takes {takes}, got a {found} tensor. Use lossbackend.{found}.{loss}.")
     if STRICT and pinned is None:
         _check_strict(loss, found)
     return adapter(found), tensor
@@ -215,8 +220,6 @@ def _mixed(loss: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _check_strict(loss: str, found: str) -> None:
-    torch = sys.modules.get("torch")
-    tracing = torch is not None and torch.compiler.is_compiling()
-    name, reason = _selected_for_process() if tracing else selected()
+    name, reason = _selected_for_process() if compiling() else selected()
     if name != found:
         raise TypeError(f"{loss}: LOSSBACKEND_STRICT is set and the backend is {name} ({reason}), got a {found} tensor.")

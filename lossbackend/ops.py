@@ -219,6 +219,10 @@ class Ops(Protocol):
         """``definition(self, y_true, y_pred, **options)``, in whatever way is fast here."""
         ...
 
+    def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
+        """``function(self, *tensors)`` for a function of a module, such as a reduction of losses, in whatever way is fast here."""
+        ...
+
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         """A function's value at ``x``, and the gradient of the sum of its entries."""
         ...

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 
+from lossbackend import dispatch
+
 _EPSILON = 1e-7
 
 # The smallest and the largest normal float32.
@@ -51,11 +53,17 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_foreign(value: Any) -> bool:
-    """Whether it may be a framework's tensor (a learned or traced option): its value is not ours to look at."""
-    # Numbers first: a compiler may have made one symbolic, and cannot ask that for attributes.
-    if isinstance(value, (int, float)):
-        return False
-    return hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, (np.ndarray, np.generic))
+    """Whether it is a framework's tensor (a learned or traced option): its value is not ours to look at."""
+    # Numbers first: a compiler may have made one symbolic, and cannot ask that for its framework.
+    return not isinstance(value, (int, float)) and dispatch.framework(value) is not None
+
+
+def _listed(value: Any) -> Any:
+    """An array, or a column of a data frame, of rank 1 as a list; anything else as it is."""
+    if isinstance(value, np.ndarray) or (hasattr(value, "__array__") and not isinstance(value, np.generic)):
+        array = np.asarray(value)
+        return array.tolist() if array.ndim == 1 else value
+    return value
 
 
 def _number(loss: str, option: str, value: Any) -> float:
@@ -131,12 +139,12 @@ def _class_weight(loss: str, option: str, value: Any) -> Any:
     """C numbers as a tuple, {class: weight} as a tuple of pairs: hashable, so that loss objects are."""
     if value is None or _is_foreign(value):
         return value
-    if isinstance(value, Mapping):
-        if not value:
+    if isinstance(value, Mapping) or (hasattr(value, "index") and hasattr(value, "items")):
+        # A pandas Series is a mapping from its index: value_counts puts the commonest class first, not class 0.
+        if len(value) == 0:
             return None
         value = tuple(value.items())
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
+    value = _listed(value)
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{loss}: {option} must be one number per class, or a dict from class to number, got {value!r}")
     if value and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in value):
@@ -152,13 +160,12 @@ def _pos_weight(loss: str, option: str, value: Any) -> Any:
     value = plain(value)
     if value is None or _is_foreign(value):
         return value
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
+    value = _listed(value)
     return _weights(loss, option, value) if isinstance(value, (tuple, list)) else _weight(loss, option, value)
 
 
 def _labels(loss: str, option: str, value: Any) -> str:
-    if value not in ("auto", "pm1", "binary"):
+    if not isinstance(value, str) or value not in ("auto", "pm1", "binary"):
         raise ValueError(f"{loss}: {option} must be 'auto', 'pm1' or 'binary', got {value!r}")
     return str(value)
 

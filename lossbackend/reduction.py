@@ -1,7 +1,8 @@
-"""Weights, masks and reductions of per-sample losses, and partial results that merge exactly."""
+"""Reductions of per-sample losses with weights and masks, and partial results that merge exactly."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from lossbackend.ops import Ops, Tensor
 
@@ -40,65 +41,146 @@ def left_align(ops: Ops, loss: str, argument: str, tensor: Tensor, shape: tuple[
     return tensor
 
 
+class Losses(NamedTuple):
+    """Per-sample losses, 0 where ``selected`` is False, with what a reduction needs to know of them; None stands for True and 1."""
+
+    ops: Ops
+    values: Tensor
+    unmasked: Tensor | None
+    selected: Tensor | None
+    weights: Tensor | None
+    true_class_weights: Callable[[], Tensor] | None
+
+    def reduced(self, reduction: str | None) -> Tensor:
+        """The losses after that reduction."""
+        ops, values, unmasked, selected, weights, _ = self
+        if reduction is None or reduction == "none":
+            return ops.apply(_weighted, values, selected, weights)
+        if reduction == "sum":
+            return ops.apply(_total, values, selected, weights)
+        if reduction == "mean_with_sample_weight":
+            return ops.apply(_weighted_mean, values, unmasked, selected, weights, self._class_weights())
+        return ops.apply(_mean, values, unmasked, selected, weights)
+
+    def partial(self, loss: Any, reduction: str) -> "Partial":
+        """The mergeable form of a reduction other than "none"."""
+        ops, values, unmasked, selected, weights, _ = self
+        total = ops.apply(_total, values, selected, weights)
+        if reduction == "sum":
+            return Partial(loss, ops, total, None)
+        if reduction == "mean_with_sample_weight":
+            return Partial(loss, ops, total, _total_weight(ops, values, unmasked, weights, self._class_weights()))
+        return Partial(loss, ops, total, _count(ops, values, unmasked))
+
+    def _class_weights(self) -> Tensor | None:
+        return None if self.true_class_weights is None else self.true_class_weights()
+
+
+def _weighted(ops: Ops, values: Tensor, selected: Tensor | None, weights: Tensor | None) -> Tensor:
+    """Weight · loss, 0 for an entry that is not selected: its weight may be anything, NaN too."""
+    return values if weights is None else values * ops.where(selected, weights, 0.0)
+
+
+def _total(ops: Ops, values: Tensor, selected: Tensor | None, weights: Tensor | None) -> Tensor:
+    return ops.sum(_weighted(ops, values, selected, weights))
+
+
+def _count(ops: Ops, values: Tensor, unmasked: Tensor | None) -> Tensor | int:
+    """How many entries count: an integer, because float32 counts to 2²⁴ only."""
+    shape = ops.shape(values)
+    if unmasked is None and all(isinstance(size, int) for size in shape):
+        return math.prod(shape)
+    counted = ops.ones_like(values)
+    return ops.sum(ops.cast(counted if unmasked is None else ops.where(unmasked, counted, 0.0), "index"))
+
+
+def _total_weight(ops: Ops, values: Tensor, unmasked: Tensor | None, weights: Tensor | None, class_weights: Tensor | None) -> Tensor:
+    counted = ops.ones_like(values)
+    for factor in (weights, class_weights):
+        counted = counted if factor is None else counted * factor
+    return ops.sum(counted if unmasked is None else ops.where(unmasked, counted, 0.0))
+
+
+def _quotient(ops: Ops, total: Tensor, denominator: Tensor | int) -> Tensor:
+    """total / denominator, where 0/0 is 0."""
+    if isinstance(denominator, int):
+        # As a float: JAX takes no int beyond 32 bits.
+        return total / float(max(denominator, 1))
+    denominator = ops.cast(denominator, ops.dtype(total))
+    nothing = ops.equal(denominator, 0)
+    # Weights of both signs may cancel: that is total/0 = ±inf, and only 0/0 is 0. Each branch gets input that keeps its gradient finite.
+    cancelled = ops.times(total, ops.where(nothing, math.inf, 0.0 * denominator))
+    return ops.where(nothing, cancelled, total / ops.where(nothing, 1.0, denominator))
+
+
+def _mean(ops: Ops, values: Tensor, unmasked: Tensor | None, selected: Tensor | None, weights: Tensor | None) -> Tensor:
+    return _quotient(ops, _total(ops, values, selected, weights), _count(ops, values, unmasked))
+
+
+def _weighted_mean(
+    ops: Ops, values: Tensor, unmasked: Tensor | None, selected: Tensor | None, weights: Tensor | None, class_weights: Tensor | None
+) -> Tensor:
+    return _quotient(ops, _total(ops, values, selected, weights), _total_weight(ops, values, unmasked, weights, class_weights))
+
+
 class Partial:
     """A weighted sum of losses and what to divide it by, for a part of the samples: ``a + b`` and ``sum(parts)`` are those of all of them.
 
-    A mean of means is wrong on parts of different sizes; this is not. ``denominator`` is None for the reduction "sum", a number where every sample
-    counts, else a tensor.
+    A mean of means is wrong on parts of different sizes; this is not. ``denominator`` is None for the reduction "sum", an int or an integer tensor
+    where samples are counted, and a tensor where weights are added up. It is a pytree of JAX, PyTorch and TensorFlow, so that a compiled or mapped
+    function may return it, and a collective sum of it over devices is that of all samples.
     """
 
-    __slots__ = ("denominator", "ops", "total")
+    __slots__ = ("denominator", "loss", "ops", "total")
 
-    def __init__(self, ops: Ops, total: Tensor, denominator: Tensor | int | None) -> None:
+    def __init__(self, loss: Any, ops: Ops, total: Tensor, denominator: Tensor | int | None) -> None:
+        self.loss = loss
         self.ops = ops
         self.total = total
         self.denominator = denominator
 
-    def __add__(self, other: "Partial") -> "Partial":
+    def __add__(self, other: object) -> "Partial":
+        if isinstance(other, int) and other == 0:
+            # What sum() starts at.
+            return self
         if not isinstance(other, Partial):
             return NotImplemented
-        if self.denominator is None and other.denominator is None:
-            return Partial(self.ops, self.total + other.total, None)
-        if self.denominator is None or other.denominator is None:
-            raise ValueError("partial results of a sum and of a mean do not add up: use one loss object for all parts.")
-        return Partial(self.ops, self.total + other.total, self.denominator + other.denominator)
+        if self.loss != other.loss:
+            raise ValueError(f"partial results of {self.loss!r} and of {other.loss!r} do not add up: use one loss object for all parts.")
+        if self.ops.name != other.ops.name:
+            raise TypeError(f"partial results on {self.ops.name} and on {other.ops.name} do not add up: use one backend for all parts.")
+        denominator = None if self.denominator is None else self._sum(self.denominator, other.denominator)
+        return Partial(self.loss, self.ops, self.total + other.total, denominator)
 
-    def __radd__(self, other: object) -> "Partial":
-        # sum() starts at 0.
-        return self if isinstance(other, int) and other == 0 else NotImplemented
+    __radd__ = __add__
+
+    def _sum(self, one: Tensor | int, other: Tensor | int) -> Tensor | int:
+        """Of two counts, each an int or a tensor of whatever integer type a compiler left it in, or of two weights."""
+        if isinstance(one, int) or isinstance(other, int):
+            return one + other
+        return one + self.ops.cast(other, self.ops.dtype(one))
 
     def __repr__(self) -> str:
-        return f"Partial(total={self.total!r}, denominator={self.denominator!r})"
+        return f"Partial({self.loss!r}, total={self.total!r}, denominator={self.denominator!r})"
 
     def result(self) -> Tensor:
         """total / denominator, where 0/0 is 0."""
-        if self.denominator is None:
-            return self.total
-        if isinstance(self.denominator, int):
-            return self.total / max(self.denominator, 1)
-        ops = self.ops
-        nothing = ops.equal(self.denominator, 0)
-        # Weights of both signs may cancel: that is total/0 = ±inf, and only 0/0 is 0. Each branch gets input that keeps its gradient finite.
-        cancelled = ops.times(self.total, ops.where(nothing, math.inf, 0.0 * self.denominator))
-        return ops.where(nothing, cancelled, self.total / ops.where(nothing, 1.0, self.denominator))
+        if self.denominator is None or isinstance(self.denominator, int):
+            return self.total if self.denominator is None else _quotient(self.ops, self.total, self.denominator)
+        return self.ops.apply(_quotient, self.total, self.denominator)
 
+    def flatten(self) -> tuple[tuple[Tensor, ...], tuple[Any, Ops]]:
+        """The tensors (and the count), and what is the same in all parts."""
+        return (self.total,) if self.denominator is None else (self.total, self.denominator), (self.loss, self.ops)
 
-def partial(ops: Ops, losses: Tensor, unmasked: Tensor | None, weights: Tensor | None, class_weights: Tensor | None, reduction: str) -> Partial:
-    """The mergeable form of a reduction other than "none".
+    @classmethod
+    def unflatten(cls, same: tuple[Any, Ops], leaves: Any) -> "Partial":
+        """What ``flatten`` took apart."""
+        total, *denominator = leaves
+        return cls(*same, total, *(denominator or (None,)))
 
-    ``losses`` are weighted already. ``unmasked``, ``weights`` and ``class_weights`` broadcast against them, None standing for True and 1.
-    """
-    total = ops.sum(losses)
-    if reduction == "sum":
-        return Partial(ops, total, None)
-    if reduction == "mean_with_sample_weight" and not (weights is None and class_weights is None):
-        counted = ops.ones_like(losses)
-        for factor in (weights, class_weights):
-            counted = counted if factor is None else counted * factor
-        # A weight outside the mask may be anything, NaN too.
-        return Partial(ops, total, ops.sum(counted if unmasked is None else ops.where(unmasked, counted, 0.0)))
-    if unmasked is not None:
-        return Partial(ops, total, ops.sum(ops.where(unmasked, ops.ones_like(losses), 0.0)))
-    shape = ops.shape(losses)
-    known = all(isinstance(size, int) for size in shape)
-    return Partial(ops, total, math.prod(shape) if known else ops.sum(ops.ones_like(losses)))
+    def __tf_flatten__(self) -> tuple[tuple[Any, Ops], tuple[Tensor, ...]]:
+        leaves, same = self.flatten()
+        return same, leaves
+
+    __tf_unflatten__ = unflatten

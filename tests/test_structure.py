@@ -20,7 +20,7 @@ FRAMEWORKS = {"torch", "jax", "tensorflow", "keras"}
 # What a module of the library may import of it (besides itself): see docs/decisions.md.
 ALLOWED = {
     "ops": set(),
-    "options": set(),
+    "options": {"dispatch"},
     "dispatch": {"ops", *(f"backends.{name}_backend" for name in ("numpy", "torch", "jax", "tensorflow", "mpmath"))},
     "reduction": {"ops"},
     "checking": {"ops"},
@@ -30,7 +30,7 @@ ALLOWED = {
     "losses.probabilistic": {"definition", "ops"},
     "losses.objects": {"definition", "losses", "ops", "options", "reduction"},
     "backends.composed": {"ops"},
-    **{f"backends.{name}_backend": {"backends.composed", "ops"} for name in ("numpy", "torch", "jax", "tensorflow", "mpmath")},
+    **{f"backends.{name}_backend": {"backends.composed", "ops", "reduction"} for name in ("numpy", "torch", "jax", "tensorflow", "mpmath")},
 }
 
 

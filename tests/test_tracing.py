@@ -208,6 +208,21 @@ def test_a_bad_label_is_nan_under_tracing(differentiable, labels):
         assert np.isnan(values[[1, 3]]).all()
 
 
+@pytest.mark.parametrize("dtype", ["uint32", "uint64"])
+def test_a_label_does_not_wrap_into_the_class_to_ignore(differentiable, dtype):
+    """The largest number has the bits of −1."""
+    if (differentiable.name, dtype) == ("jax", "uint64"):
+        return  # there are none outside x64
+    labels = differentiable.tensor(np.array([0, np.iinfo(dtype).max, 1], dtype))
+    compilers = {
+        "torch": lambda f: differentiable.module.compile(f, fullgraph=True, backend="aot_eager"),
+        "jax": lambda f: differentiable.module.jit(f),
+        "tensorflow": lambda f: differentiable.module.function(f),
+    }
+    compiled = compilers[differentiable.name](lambda y, p: lb.scce(y, p, ignore_class=-1))
+    np.testing.assert_array_equal(np.isnan(differentiable.numpy(compiled(labels, differentiable.tensor(OTHER[:3])))), [False, True, False])
+
+
 def test_a_bad_label_has_no_plausible_gradient(jax):
     gradient = jax.jit(jax.grad(lambda p, y: lb.scce(y, p).sum()))(jax.numpy.asarray(OTHER), jax.numpy.array([0, 3, 1, 2]))
     assert np.isnan(gradient[1]).all()
@@ -328,6 +343,25 @@ def test_labels_and_masks_that_a_transform_does_not_hold(torch):
     slope = torch.func.grad(lambda p: lb.SparseCategoricalCrossentropy()(labels, p, mask=mask))(torch.tensor(OTHER))
     assert (slope[1] == 0).all()
     assert slope[[0, 2, 3]].isfinite().all()
+
+
+def test_arrays_and_lists_beside_a_traced_tensor(torch):
+    """A compiler follows neither NumPy's conversions nor its looks at values."""
+    p, weights, mask = torch.tensor(OTHER), [1.0, 2.0, 0.5, 3.0], [True, False, True, True]
+    squares = exact("mean_squared_error", REAL, OTHER, {})
+    entropies = exact("sparse_categorical_crossentropy", IDS, OTHER, {})
+    counted = np.array(weights) * np.array(mask)
+    for convert in (np.asarray, np.ndarray.tolist):
+        y_true, ids = convert(REAL), convert(IDS)
+        calls = {
+            "dense": (lambda p, y=y_true: lb.mse(y, p), squares),
+            "predictions": (lambda p, y=y_true: lb.mse(p, y), squares),
+            "ids": (lambda p, y=ids: lb.scce(y, p), entropies),
+            "weights": (lambda p, y=ids: lb.SparseCategoricalCrossentropy()(y, p, weights, mask), (counted * entropies).sum() / 3),
+            "arrays": (lambda p, y=ids: lb.SparseCategoricalCrossentropy()(y, p, np.array(weights), np.array(mask)), (counted * entropies).sum() / 3),
+        }
+        for call, expected in calls.values():
+            assert_close(torch.compile(call, fullgraph=True, backend="eager")(p), expected)
 
 
 def test_options_that_are_equal_but_not_the_same(jax):

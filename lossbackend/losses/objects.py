@@ -7,10 +7,10 @@ from dataclasses import KW_ONLY, Field, dataclass, fields
 from types import FunctionType
 from typing import Any, ClassVar, Self, TypeVar
 
-from lossbackend.definition import Definition, Losses, evaluate
+from lossbackend.definition import Definition, evaluate
 from lossbackend.losses import margin, probabilistic, regression
 from lossbackend.options import ClassId, ClassWeight, Epsilon, Labels, PosWeight
-from lossbackend.reduction import Partial, check_reduction
+from lossbackend.reduction import Losses, Partial, check_reduction
 
 T = TypeVar("T")
 MEAN = "sum_over_batch_size"
@@ -79,10 +79,7 @@ class Loss:
 
     def __call__(self, y_true: Any, y_pred: T, sample_weight: Any = None, mask: Any = None) -> T:
         """The reduced loss."""
-        losses = self._evaluate(y_true, y_pred, sample_weight, mask)
-        if self.reduction is None or self.reduction == "none":
-            return losses.weighted()  # type: ignore[no-any-return]
-        return losses.partial(self.reduction).result()  # type: ignore[no-any-return]
+        return self._evaluate(y_true, y_pred, sample_weight, mask).reduced(self.reduction)  # type: ignore[no-any-return]
 
     def call(self, y_true: Any, y_pred: T) -> T:
         """The loss of each sample."""
@@ -92,7 +89,7 @@ class Loss:
         """The reduction of a part of the samples, to be added to those of the other parts: ``sum(parts).result()``."""
         if self.reduction is None or self.reduction == "none":
             raise ValueError(f"{type(self).__name__}: reduction {self.reduction!r} reduces nothing, so it has no partial results")
-        return self._evaluate(y_true, y_pred, sample_weight, mask).partial(self.reduction)
+        return self._evaluate(y_true, y_pred, sample_weight, mask).partial(self, self.reduction)
 
     def get_config(self) -> dict[str, Any]:
         """Every constructor argument, as plain Python objects."""
