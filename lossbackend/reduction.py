@@ -34,10 +34,11 @@ def left_align(ops: Ops, loss: str, argument: str, tensor: Tensor, shape: tuple[
         if isinstance(mine, int) and isinstance(wanted, int) and mine != wanted and mine != 1:
             fits = False
     if not fits:
-        raise ValueError(
-            f"{loss}: {argument} of shape {own} does not align with per-sample losses of shape {shape}: it has to be a scalar, or match them from "
-            f"the left, such as {shape[:1]} or {shape}, where 1 stands for any size."
-        )
+        if shape:
+            hint = f"it has to be a scalar, or match them from the left, such as {shape[:1]} or {shape}, where 1 stands for any size."
+        else:
+            hint = "input of rank 1 is one sample, whose loss is a single number; N samples have shape (N, 1)."
+        raise ValueError(f"{loss}: {argument} of shape {own} does not align with per-sample losses of shape {shape}: {hint}")
     return tensor
 
 

@@ -96,9 +96,9 @@ OTHERS = {
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_what_does_not_add_up(other):
-    with pytest.raises((TypeError, ValueError), match="do not add up|unsupported"):
+    with pytest.raises((TypeError, ValueError), match=r"do not add up|unsupported"):
         MEAN.partial(Y_TRUE, Y_PRED) + OTHERS[other]()
-    with pytest.raises((TypeError, ValueError), match="do not add up|unsupported"):
+    with pytest.raises((TypeError, ValueError), match=r"do not add up|unsupported"):
         OTHERS[other]() + MEAN.partial(Y_TRUE, Y_PRED)
 
 
