@@ -289,7 +289,8 @@ def evaluate(
     bad = None
     if definition.sparse:
         classes = size if isinstance(size, int) else ops.sum(ops.ones_like(y_pred), axis=axis)
-        y_true, bad = check_ids(ops, name, "y_true", y_true, looked_at if ops.is_concrete(y_pred) else None, classes, selected)
+        concrete = ops.is_concrete(y_pred) if selected is None else ops.is_concrete(y_pred, selected)
+        y_true, bad = check_ids(ops, name, "y_true", y_true, looked_at if concrete else None, classes, selected)
     options = _prepare_options(ops, definition, options, size, y_pred)
 
     if isinstance(size, int) and size == 0:
@@ -537,17 +538,15 @@ def read_ids(ops: Ops, loss: str, argument: str, value: Any, like: Tensor | None
     if looked_at is not None and looked_at.dtype.kind == "f":
         # Half precision cannot be compared with 2**31.
         looked_at = looked_at.astype(np.float64)
-    if looked_at is not None and looked_at.dtype.itemsize >= 8:
-        inside = (looked_at >= -(2**31)) & (looked_at < 2**31)
-        if looked_at.dtype.kind == "f":
-            inside &= looked_at == np.trunc(looked_at)
-        if neutral or not inside.all():
-            # JAX keeps the lower 32 bits, which would make a valid id of 2**32 + 1. No id is −2**31.
-            neutral, value = True, np.where(inside, looked_at, -(2**31)).astype(np.int64)
-    elif neutral:
-        value = looked_at
-    if neutral:
-        value = ops.asarray(value, like)
+        whole = looked_at == np.trunc(looked_at)
+    else:
+        whole = None
+    if looked_at is not None and (whole is not None or not _within(looked_at, -(2**31), 2**31)):
+        # What is no 32-bit id becomes −2**31, which is none either: JAX keeps the lower 32 bits, which would make a valid id of 2**32 + 1.
+        valid = (looked_at >= -(2**31)) & (looked_at < 2**31) & (True if whole is None else whole)
+        value = ops.asarray(np.where(valid, looked_at, -(2**31)).astype(np.int64), like)
+    elif neutral and looked_at is not None:
+        value = ops.asarray(looked_at.astype(np.int64, copy=False) if looked_at.dtype.itemsize >= 8 else looked_at, like)
     dtype = ops.dtype(value)
     _check_real(loss, argument, dtype)
     if dtype.startswith(("float", "bfloat")):
@@ -556,6 +555,11 @@ def read_ids(ops: Ops, loss: str, argument: str, value: Any, like: Tensor | None
     ids = ops.cast(ops.cast(value, "int32") if dtype == "bool" else value, "index")
     # What is too large for the index type has wrapped into the negative.
     return ops.where(ids < 0, -(2**31), ids) if dtype.startswith("uint") else ids, looked_at
+
+
+def _within(ids: np.ndarray[Any, Any], low: int, high: int) -> bool:
+    """Whether low ≤ id < high for all of them, without an array of comparisons."""
+    return ids.size == 0 or bool(ids.min() >= low and ids.max() < high)
 
 
 def _kept(ops: Ops, ids: Tensor, looked_at: np.ndarray[Any, Any] | None, ignore_class: int, like: Tensor) -> Tensor | None:
@@ -594,6 +598,8 @@ def check_ids(
 
 
 def _refuse_bad_ids(loss: str, argument: str, ids: np.ndarray[Any, Any], classes: int, selected: np.ndarray[Any, Any] | None) -> None:
+    if ids.dtype.kind != "f" and _within(ids, 0, classes):
+        return
     bad = ~((ids >= 0) & (ids < classes))
     if ids.dtype.kind == "f":
         bad |= ids != np.floor(ids)
