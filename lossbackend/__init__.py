@@ -54,6 +54,7 @@ from lossbackend.losses import (
     squared_hinge,
 )
 from lossbackend.options import epsilon, set_epsilon
+from lossbackend.transforms import jit, value_and_grad
 from lossbackend.utils import to_categorical
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ __all__ = [
     "huber",
     "huber_loss",
     "is_categorical_crossentropy",
+    "jit",
     "kl_divergence",
     "kld",
     "kullback_leibler_divergence",
@@ -147,6 +149,7 @@ __all__ = [
     "to_categorical",
     "use_backend",
     "utils",
+    "value_and_grad",
 ]
 
 

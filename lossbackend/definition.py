@@ -240,6 +240,7 @@ def loss_of(definition: Definition, pinned: str | None = None) -> Any:
     # With functools.wraps and its __wrapped__, tf.function(loss) looks for the definition's own parameters, ops among them.
     public.__signature__ = definition.signature  # type: ignore[attr-defined]
     public.definition = definition  # type: ignore[attr-defined]
+    public.pinned = pinned  # type: ignore[attr-defined]
     return public
 
 

@@ -59,7 +59,10 @@ class Ops(Protocol):
         ...
 
     def is_concrete(self, *tensors: Tensor) -> bool:
-        """Whether the values can be looked at now, without waiting for a device: False under tracing and on accelerators."""
+        """Whether the values can be looked at now, without waiting for a device: False under tracing and on accelerators.
+
+        Of no tensors: whether no compiler or transform of the framework is at work that would forbid it for every tensor.
+        """
         ...
 
     def stop_gradient(self, x: Tensor) -> Tensor:

@@ -1,0 +1,164 @@
+"""``jit`` and ``value_and_grad``: a loss compiled, and a loss with its gradient, whatever the framework of the tensors."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from lossbackend import dispatch, options
+from lossbackend.definition import Definition, neutral_array, predictions, read_ids
+from lossbackend.ops import Ops, Tensor
+from lossbackend.reduction import Losses
+
+# Who differentiates for NumPy: one that is imported already, else the first that is installed.
+_LENDERS = ("torch", "jax", "tensorflow")
+
+
+def jit(loss: Any) -> Any:
+    """A loss, compiled by the framework of the tensors that it is called with; called like the loss itself.
+
+    By ``torch.compile``, ``jax.jit`` or ``tf.function(jit_compile=True)``, at the first call and again for other shapes and options; NumPy runs the
+    loss as it is. Values cannot be looked at inside: a bad class id makes its sample NaN. ``loss`` is a loss function, a loss object, or what
+    ``value_and_grad`` made of one; TypeError for anything else.
+
+    >>> import numpy as np
+    >>> import lossbackend as lb
+    >>> lb.jit(lb.huber)(np.array([[0.0, 0.0]]), np.array([[0.5, 3.0]]), delta=1.0)
+    array([1.3125])
+    """
+    return Transformed(loss.loss, True, loss.gradient) if isinstance(loss, Transformed) else Transformed(loss, True, False)
+
+
+def value_and_grad(loss: Any) -> Any:
+    """A function like ``loss`` that returns (loss, gradient with respect to y_pred), in the tensors' framework and y_pred's dtype.
+
+    The loss is the mean over the samples of a loss function, and what its reduction makes of it for a loss object. NumPy has no gradients: for
+    arrays, numbers and lists PyTorch, JAX or TensorFlow is borrowed, whichever is imported already or installed, without copying where it can, and
+    the results are NumPy's. ImportError where none is installed; ValueError for an object that reduces nothing; TypeError for anything else.
+
+    >>> import numpy as np
+    >>> import lossbackend as lb
+    >>> value, gradient = lb.value_and_grad(lb.mse)(np.array([[0.0], [1.0]]), np.array([[2.0], [1.0]]))
+    >>> float(value), gradient.tolist()
+    (2.0, [[2.0], [0.0]])
+    """
+    return Transformed(loss.loss, loss.compiled, True) if isinstance(loss, Transformed) else Transformed(loss, False, True)
+
+
+class Transformed:
+    """What ``jit`` and ``value_and_grad`` return."""
+
+    def __init__(self, loss: Any, compiled: bool, gradient: bool) -> None:
+        definition = getattr(getattr(type(loss), "function", loss), "definition", None)
+        if not isinstance(definition, Definition):
+            raise TypeError(f"{'value_and_grad' if gradient else 'jit'}: expected a loss function or a loss object, got {loss!r}")
+        if gradient and getattr(loss, "reduction", "mean") in (None, "none"):
+            raise ValueError(f"value_and_grad: {loss!r} reduces nothing, and a gradient is that of one number: choose another reduction")
+        self.loss = loss
+        self.compiled = compiled
+        self.gradient = gradient
+        self.__name__ = definition.name
+        self._definition = definition
+        self._steps: dict[Any, Callable[..., Any]] = {}
+
+    def __repr__(self) -> str:
+        text = self.__name__ if isinstance(self.loss, FunctionType) else repr(self.loss)
+        text = f"value_and_grad({text})" if self.gradient else text
+        return f"jit({text})" if self.compiled else text
+
+    def __reduce__(self) -> Any:
+        # What is compiled stays behind.
+        return Transformed, (self.loss, self.compiled, self.gradient)
+
+    def __call__(self, *args: Any, **given: Any) -> Any:
+        """The loss, or (loss, gradient)."""
+        arguments = self._bind(args, given)
+        pinned = getattr(self.loss, "pinned", None)
+        ops, like = dispatch.resolve(self.__name__, arguments, pinned)
+        lender = _lender(self.__name__) if self.gradient and not ops.differentiable else ops
+        tensors, constants = self._split(lender, arguments, like)
+        if lender is ops:
+            return self._step(ops, tuple(tensors), constants)(*tensors.values())
+        with lender.double_precision():
+            results = self._step(lender, tuple(tensors), constants)(*tensors.values())
+            return tuple(lender.to_numpy(result)[()] for result in results)
+
+    def _bind(self, args: tuple[Any, ...], given: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call, by name."""
+        definition = self._definition
+        if isinstance(self.loss, FunctionType):
+            y_true, y_pred, values = definition.bind(args, given)
+            return {definition.targets[0]: y_true, definition.targets[1]: y_pred, **values}
+        names = ("y_true", "y_pred", "sample_weight", "mask")
+        if len(args) > len(names) or not set(given) <= set(names[len(args) :]) or len(args) + len(given) < 2:
+            raise TypeError(f"{self!r}: takes y_true, y_pred, sample_weight and mask, got {len(args)} positional arguments and {sorted(given)}")
+        return {**dict(zip(names, args, strict=False)), **given}
+
+    def _split(self, ops: Ops, arguments: dict[str, Any], like: Tensor | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The arguments that are tensors, natively, and those that are constants of what is compiled."""
+        definition, name = self._definition, self.__name__
+        true_name, pred_name = definition.targets if isinstance(self.loss, FunctionType) else ("y_true", "y_pred")
+        tensors, constants = {}, {}
+        for argument in (pred_name, *(argument for argument in arguments if argument != pred_name)):
+            value = arguments[argument]
+            if ops.is_tensor(value):
+                tensors[argument] = value
+            elif argument == pred_name and getattr(value, "dtype", None) == np.float16:
+                # The gradient is in the type of the predictions, whatever the loss is computed in.
+                tensors[argument] = like = ops.asarray(neutral_array(name, argument, value), like)
+            elif argument == pred_name:
+                tensors[argument] = like = predictions(ops, name, value, like)
+            elif argument == true_name and definition.sparse:
+                tensors[argument], _ = read_ids(ops, name, argument, value, like)
+            elif argument in (true_name, "sample_weight", "mask") and value is not None:
+                tensors[argument] = ops.asarray(_in_floats(neutral_array(name, argument, value)), like)
+            elif isinstance(value, np.ndarray):
+                tensors[argument] = ops.asarray(_in_floats(value), like)
+            else:
+                constants[argument] = value
+        return tensors, constants
+
+    def _step(self, ops: Ops, names: tuple[str, ...], constants: dict[str, Any]) -> Callable[..., Any]:
+        """What is run on the tensors of those names."""
+        loss, pred = self.loss, names[0]
+
+        def run(*tensors: Tensor) -> Any:
+            named = dict(zip(names, tensors, strict=True))
+            return loss(**named, **constants)
+
+        def step(*tensors: Tensor) -> Any:
+            rest = dict(zip(names[1:], tensors[1:], strict=True))
+
+            def objective(y_pred: Tensor) -> Tensor:
+                values = loss(**{pred: y_pred}, **rest, **constants)
+                return values if not isinstance(loss, FunctionType) else Losses(ops, values, None, None, None, None).reduced("mean")
+
+            return ops.value_and_grad(objective, tensors[0])
+
+        function = step if self.gradient else run
+        # Op by op, JAX differentiates slower than it compiles. Inside another compiler or transform there is nothing to compile.
+        if not ops.is_concrete() or not (self.compiled or (self.gradient and ops.name == "jax")):
+            return function
+        key = (ops.name, names, options.epsilon(), tuple((name, type(value), value) for name, value in constants.items()))
+        if key not in self._steps:
+            # A code object of its own, because torch counts recompilations by code object.
+            function.__code__ = function.__code__.replace(co_name=self.__name__, co_qualname=self.__name__)
+            self._steps[key] = ops.compile(function)
+        return self._steps[key]
+
+
+def _in_floats(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Integers as float64, because JAX keeps the lower 32 bits of them."""
+    return array.astype(np.float64) if array.dtype.kind in "iu" else array
+
+
+def _lender(loss: str) -> Ops:
+    """The adapter that differentiates for NumPy."""
+    imported = [name for name in _LENDERS if name in sys.modules]
+    for name in (*imported, *_LENDERS):
+        if name in sys.modules or importlib.util.find_spec(name) is not None:
+            return dispatch.adapter(name)
+    raise ImportError(f'{loss}: NumPy has no gradients, and none of {", ".join(_LENDERS)} is installed: pip install "lossbackend[torch]"')
