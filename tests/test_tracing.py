@@ -242,7 +242,7 @@ def test_objects_inside_compilers(differentiable):
 def test_all_losses_compile_in_one_process(torch):
     """Dynamo counts recompilations by code object: functions, and classes, each need their own.
 
-    (Handed an object instead of a function, torch puts it into a wrapper of its own, which all objects share: eight of those are the limit.)
+    (Handed an object instead of a function, torch puts it into a wrapper of its own, which all objects share: see known_limits.py.)
     """
     torch.compiler.reset()
     y, p = torch.tensor(SHARES), torch.tensor(OTHER)
