@@ -62,6 +62,10 @@ def a_block_inside_a_compiled_function(torch):
     assert float(compiled(torch, function)(torch.tensor(ZERO))) == 1.0
 
 
+def an_array_inside_a_compiled_function(torch):
+    assert float(compiled(torch, lambda y_pred: lb.mse(ZERO, y_pred))(torch.tensor(ONE))[0]) == 1.0
+
+
 def a_scripted_loss(torch):
     scripted = torch.module.jit.script(lb.mse)
     assert scripted(torch.tensor(ZERO), torch.tensor(ONE)) == 1.0
@@ -169,6 +173,14 @@ LIMITS = [
         "ContextVar",
     ),
     Limit(
+        "NumPy arrays beside tensors inside a compiled function",
+        ("torch",),
+        "Dynamo does not follow an array's dtype, and breaks the graph (an error with `fullgraph=True`)",
+        "make it a tensor outside",
+        an_array_inside_a_compiled_function,
+        "ndarray",
+    ),
+    Limit(
         "`torch.jit.script`",
         ("torch",),
         "TorchScript takes no `*args`, and torch has deprecated it",
@@ -196,7 +208,7 @@ LIMITS = [
         "`set_epsilon` after compilation",
         ("jax", "tensorflow"),
         "the number is a constant of the compiled function (Dynamo notices the change and compiles again)",
-        "pass `epsilon=` as an argument of your function, or compile afterwards",
+        "call it before you compile; or compile again",
         epsilon_changed_after_compilation,
         "AssertionError",
     ),
@@ -244,7 +256,7 @@ LIMITS = [
         "Ragged tensors",
         ("tensorflow",),
         "they are no tensors of one shape",
-        "`ragged.to_tensor()` with `mask=` of a loss object",
+        "`ragged.to_tensor()`, and `mask=` of a loss object for the samples that it adds",
         ragged_input,
         "must hold real numbers",
     ),

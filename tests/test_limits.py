@@ -18,7 +18,7 @@ def test_a_known_limit(limit, name):
     framework = load(name)
     if name == "torch":
         framework.module.compiler.reset()
-    with pytest.raises(Exception) as info:  # noqa: B017, PT011  # which one is asked below
+    with pytest.raises(Exception) as info:  # noqa: PT011  # which one is asked below
         limit.without(framework)
     assert re.search(limit.shows, f"{type(info.value).__name__}: {info.value}")
 
