@@ -7,7 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import pytest
@@ -794,6 +794,15 @@ def test_a_users_class_may_say_where_reduction_stands():
         reduction: str | None = "sum"
         exponent: float = 3.0
 
+    @dataclass(frozen=True, slots=True)
+    class Summed(lb.Loss):
+        function = power_error
+        reduction = "sum"
+        _: KW_ONLY
+        exponent: float = 3.0
+
+    assert Summed() == Summed(exponent=3.0, reduction="sum", name=None)
+    assert Summed()([[0.0], [0.0]], [[1.0], [2.0]]) == 9.0
     assert Cubed("none", 2.0) == Cubed(reduction="none", exponent=2.0, name=None)
     assert Cubed()([[0.0], [0.0]], [[1.0], [2.0]]) == 9.0
 

@@ -30,8 +30,8 @@ class Loss:
     * "none" or None: w · loss, not reduced.
 
     0/0 is 0. Raises ValueError for any other reduction, for weights and masks that do not align, and for what the function refuses: shapes that
-    differ (of "the same shape" are (N,) and (N, 1), too), options out of range. An option holds numbers, so that objects compare and hash by value: a
-    learned or traced tensor is a TypeError, and belongs into a call of the function.
+    differ (but (N,) counts as (N, 1)), options out of range. An option holds numbers, so that objects compare and hash by value: a learned or traced
+    tensor is a TypeError, and belongs into a call of the function.
 
     A class for a loss of your own takes three lines. ``reduction`` and ``name`` are keywords of it, unless it says itself where they stand (a type
     checker sees them only then):
@@ -64,8 +64,7 @@ class Loss:
             if getattr(cls, method.__name__).__code__.co_code == method.__code__.co_code:
                 setattr(cls, method.__name__, _with_own_code(method, cls.__qualname__))
         if not is_dataclass(cls):
-            # Fields of this class would stand first in every subclass. As annotations of the subclass itself, before it becomes a dataclass, they are
-            # its last ones.
+            # Fields of Loss would stand first in every subclass. As annotations of the subclass, before it becomes a dataclass, they come last.
             own = cls.__annotations__
             marker = {} if KW_ONLY in own.values() else {"_": KW_ONLY}
             added = {name: Loss.__annotations__[name] for name in ("reduction", "name") if name not in own}
