@@ -74,7 +74,7 @@ class JaxOps(ComposedOps):
         return jnp.take_along_axis(x, jnp.expand_dims(ids, axis), axis=axis, mode="clip").squeeze(axis)
 
     def one_hot(self, ids: Tensor, classes: int, dtype: str = "float32") -> Tensor:
-        return jax.nn.one_hot(ids, classes, dtype=dtype)
+        return jax.nn.one_hot(ids, classes, dtype=jax.dtypes.canonicalize_dtype(dtype))
 
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
         if isinstance(y_true, jax.core.Tracer) or isinstance(y_pred, jax.core.Tracer):

@@ -155,10 +155,22 @@ class Definition:
         return option_types.plain(value) if check is None else check(self.name, name, value)
 
     def constant(self, name: str, value: Any) -> Any:
-        """The option's value for a loss object: as ``check``, and a tensor as the numbers in it, so that the object compares and hashes by value."""
+        """The option's value for a loss object: as ``check``, and a tensor as the numbers in it, so that the object compares and hashes by value.
+
+        TypeError for a learned tensor (one that requires a gradient, a trainable variable), which the object would freeze, and for one that cannot be
+        looked at.
+        """
         framework = dispatch.framework(value)
-        if framework is not None and dispatch.adapter(framework).is_concrete(value):
-            value = dispatch.adapter(framework).to_numpy(value)
+        if framework is not None:
+            ops = dispatch.adapter(framework)
+            learned = getattr(value, "requires_grad", False) or getattr(value, "trainable", False)
+            if learned or not ops.is_concrete(value):
+                what = "learned" if learned else "traced (or on an accelerator)"
+                raise TypeError(
+                    f"{self.name}: {name} is a {framework} tensor that is {what}, and a loss object holds numbers: "
+                    f"pass it to the function, {self.name}(y_true, y_pred, {name}=...)"
+                )
+            value = ops.to_numpy(value)
         return self.check(name, value)
 
     def _unknown_option(self, name: str) -> str:
@@ -205,7 +217,7 @@ def loss(formula: Any = None, /, *, aliases: tuple[str, ...] = (), sparse: bool 
     The definition sees tensors of one framework and one floating dtype, float32 or wider, of equal shape, and reduces their last axis (or the axis
     that its option ``axis`` names).
 
-    aliases: other names of the same loss.
+    aliases: other names of the same loss, by which ``get`` and ``deserialize`` find it too: a loss of your own among their ``custom_objects``.
     sparse: y_true holds class ids instead of one value per prediction; they arrive as integers within range.
     min_classes: fewer classes along the loss axis than this are an error.
     interacting: the samples depend on each other, so that the loss of a part is not a part of the losses.

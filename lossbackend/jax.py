@@ -1,4 +1,4 @@
-"""The losses for JAX code: every name of ``lossbackend.losses``, pinned to JAX.
+"""The losses for JAX code: every name of ``lossbackend.losses``, and ``to_categorical``, pinned to JAX.
 
 NumPy arrays, numbers and lists become JAX arrays; a tensor of another framework is a TypeError.
 """
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lossbackend.losses import *  # noqa: F403
+    from lossbackend.utils import to_categorical as to_categorical
 else:
     from lossbackend.registry import pinned
 

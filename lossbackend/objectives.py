@@ -11,7 +11,13 @@ __all__ = losses.__all__
 
 if TYPE_CHECKING:
     from lossbackend.losses import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            return getattr(losses, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __getattr__(name: str) -> Any:
-    return getattr(losses, name)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -45,6 +45,10 @@ def plain(value: Any) -> Any:
     """NumPy scalars and 0-d arrays as Python numbers; anything else as it is."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
+    if type(value) is float:
+        # torch.compile makes a number that changed symbolic, and then finds code for its old value in its cache (torch 2.13, clamp(x, max=δ) + δ).
+        # What is hashed becomes a constant to it, and part of the key.
+        hash(value)
     return value
 
 

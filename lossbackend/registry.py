@@ -6,10 +6,13 @@ A config is data: nothing that one names is imported or called, it is looked up 
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from lossbackend import dispatch
 from lossbackend.definition import Definition, loss_of
+
+# The names that a namespace knows, made when one is asked for.
+Names: TypeAlias = Callable[[], dict[str, Any]]
 
 
 def functions() -> dict[str, Any]:
@@ -42,8 +45,11 @@ def _is_loss_class(value: Any) -> bool:
     return inspect.isclass(value) and issubclass(value, Loss)
 
 
-def _look_up(name: str, custom_objects: Mapping[str, Any] | None) -> Any:
-    table = {**names(), **(custom_objects or {})}
+def _look_up(name: str, known: Names, custom_objects: Mapping[str, Any] | None) -> Any:
+    custom = custom_objects or {}
+    # A name that is given beats an alias, and both beat a name of this library.
+    aliases = {alias: value for value in custom.values() for alias in getattr(getattr(value, "definition", None), "aliases", ())}
+    table = {**known(), **aliases, **custom}
     if name in table:
         return table[name]
     near = difflib.get_close_matches(name, table, n=3, cutoff=0.6) or difflib.get_close_matches(name.lower(), table, n=3, cutoff=0.6)
@@ -51,21 +57,26 @@ def _look_up(name: str, custom_objects: Mapping[str, Any] | None) -> Any:
     raise ValueError(f"unknown loss {name!r}.{hint} `lossbackend losses` lists them all.")
 
 
-def get(identifier: Any) -> Any:
+def get(identifier: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """The loss of a name, class, config or callable; None for None.
 
     A function's name, in any historical spelling, gives the function; a class or its name gives an instance with the defaults; a dict is
-    deserialized; any other callable comes back as it is. Raises ValueError, with near matches, for anything else.
+    deserialized; any other callable comes back as it is. Names that are not this library's are looked up in ``custom_objects``, a dict from names to
+    functions and classes, by the aliases of its functions too. Raises ValueError, with near matches, for anything else.
 
     >>> get("mse").__name__
     'mean_squared_error'
     >>> get("Huber")
     Huber(delta=1.0, reduction='sum_over_batch_size', name=None)
     """
+    return _get(identifier, names, custom_objects)
+
+
+def _get(identifier: Any, known: Names, custom_objects: Mapping[str, Any] | None) -> Any:
     if identifier is None:
         return None
     if isinstance(identifier, (str, Mapping)):
-        return deserialize(identifier)
+        return _deserialize(identifier, known, custom_objects)
     if _is_loss_class(identifier):
         return identifier()
     if callable(identifier):
@@ -74,32 +85,45 @@ def get(identifier: Any) -> Any:
 
 
 def serialize(loss: Any) -> Any:
-    """A JSON-able description: the name of a function, {"class_name", "config"} of an object. Raises ValueError for anything else.
+    """A JSON-able description: the name of a function, {"class_name", "config"} of an object; None for None.
+
+    A class is described by its name, which stands for an instance with the defaults, as in ``get``. What is pinned to a framework is described like
+    its counterpart in ``lossbackend.losses``: the namespace whose ``deserialize`` reads the description pins. Raises ValueError for anything else.
 
     >>> serialize(get("mse"))
     'mean_squared_error'
     >>> serialize(get("Hinge"))
     {'class_name': 'Hinge', 'config': {'reduction': 'sum_over_batch_size', 'name': None, 'labels': 'auto'}}
     """
-    if hasattr(loss, "get_config"):
+    if loss is None:
+        return None
+    if inspect.isclass(loss):
+        if _is_loss_class(loss) and hasattr(loss, "function"):
+            return loss.__name__
+    elif hasattr(loss, "get_config"):
         return {"class_name": type(loss).__name__, "config": loss.get_config()}
-    if callable(loss) and hasattr(loss, "__name__"):
+    elif callable(loss) and hasattr(loss, "__name__"):
         return loss.__name__
-    raise ValueError(f"cannot serialize {loss!r}: it is neither a loss function nor a loss object")
+    raise ValueError(f"cannot serialize {loss!r}: it is no loss function, no loss object and no class of loss objects")
 
 
-def deserialize(config: Any, custom_objects: Mapping[str, Callable[..., Any]] | None = None) -> Any:
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """The loss that ``serialize`` described, here or in Keras 2 or 3; names that are not this library's are looked up in ``custom_objects``.
 
-    Raises ValueError for an unknown name, or a config that does not fit its class.
+    Of a Keras config, "fn" has to name the class's function, and "dtype" has to be None or float32: a loss is computed in y_pred's type. Raises
+    ValueError for an unknown name, or a config that does not fit its class.
 
     >>> deserialize({"class_name": "Huber", "config": {"delta": 2.0}})
     Huber(delta=2.0, reduction='sum_over_batch_size', name=None)
     """
+    return _deserialize(config, names, custom_objects)
+
+
+def _deserialize(config: Any, known: Names, custom_objects: Mapping[str, Any] | None) -> Any:
     if config is None:
         return None
     if isinstance(config, str):
-        found = _look_up(config, custom_objects)
+        found = _look_up(config, known, custom_objects)
         return found() if _is_loss_class(found) else found
     if not isinstance(config, Mapping) or not isinstance(config.get("class_name"), str):
         raise ValueError(f"a loss config is a name or a dict with 'class_name' and 'config', got {config!r}")
@@ -108,8 +132,8 @@ def deserialize(config: Any, custom_objects: Mapping[str, Callable[..., Any]] | 
         # Keras 3's form of a function; its 'module' is not looked at.
         if not isinstance(inner, str):
             raise ValueError(f"the config of a function is its name, got {inner!r}")
-        return _look_up(inner, custom_objects)
-    found = _look_up(class_name, custom_objects)
+        return _look_up(inner, known, custom_objects)
+    found = _look_up(class_name, known, custom_objects)
     if not hasattr(found, "from_config"):
         raise ValueError(f"{class_name!r} is a function, not a loss class: its config is its name")
     if not isinstance(inner, (Mapping, type(None))):
@@ -132,18 +156,30 @@ def is_categorical_crossentropy(loss: Any) -> bool:
 
 
 def pinned(backend: str) -> dict[str, Any]:
-    """Every name of ``lossbackend.losses`` pinned to one framework, for the module ``lossbackend.<backend>``."""
-    from lossbackend import losses
-    from lossbackend.losses import objects
+    """Every name of ``lossbackend.losses``, and to_categorical, pinned to one framework, for the module ``lossbackend.<backend>``."""
+    from lossbackend import losses, utils
+    from lossbackend.losses.objects import Loss
 
     dispatch.get_backend(backend)
-    functions_here = {name: loss_of(function.definition, backend) for name, function in functions().items()}
-    namespace: dict[str, Any] = {"__all__": list(losses.__all__)}
-    for name in losses.__all__:
-        value = getattr(losses, name)
-        if isinstance(getattr(value, "definition", None), Definition):
-            value = functions_here[value.__name__]
-        elif _is_loss_class(value) and value is not objects.Loss:
-            value = type(name, (value,), {"pinned": backend, "__module__": f"lossbackend.{backend}", "__doc__": value.__doc__})
-        namespace[name] = value
-    return namespace
+    module = f"lossbackend.{backend}"
+    base = type("Loss", (Loss,), {"pinned": backend, "__module__": module, "__doc__": Loss.__doc__})
+    here: dict[str, Any] = {name: loss_of(function.definition, backend) for name, function in functions().items()}
+    for name, cls in classes().items():
+        here[name] = type(name, (cls, base), {"__module__": module, "__doc__": cls.__doc__})
+    table = {spelling: here[value.__name__] for spelling, value in names().items()}
+
+    def get(identifier: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+        return _get(identifier, lambda: table, custom_objects)
+
+    def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+        return _deserialize(config, lambda: table, custom_objects)
+
+    def to_categorical(y: Any, num_classes: int | None = None, dtype: Any = "float32", *, nb_classes: int | None = None) -> Any:
+        return utils.np_utils.one_hot_rows(y, num_classes, dtype, nb_classes, backend)
+
+    namespace = {name: getattr(losses, name) for name in losses.__all__} | table | {"Loss": base}
+    for function, unpinned in ((get, losses.get), (deserialize, losses.deserialize), (to_categorical, utils.to_categorical)):
+        # Where pickle finds it.
+        function.__module__, function.__qualname__, function.__doc__ = module, function.__name__, unpinned.__doc__
+        namespace[function.__name__] = function
+    return {**namespace, "__all__": sorted(namespace)}

@@ -7,6 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import pytest
@@ -722,6 +723,108 @@ def test_a_name_is_only_a_name():
     assert lb.Huber(name="mine", delta=0.5)([[0.0]], [[1.0]]) == lb.Huber(delta=0.5)([[0.0]], [[1.0]])
 
 
+def learned(backend):
+    """A tensor that is trained, or one that a transform holds: an object would freeze the one and cannot look at the other."""
+    module = backend.module
+    if backend.name == "torch":
+        weight = module.ones((), requires_grad=True)
+        return [module.nn.Parameter(module.ones(())), weight * 2, lambda make: module.func.grad(make)(module.ones(()))]
+    if backend.name == "tensorflow":
+        return [module.Variable(1.5), lambda make: module.function(make, autograph=False)(module.constant(1.5))]
+    return [lambda make: module.jit(make)(1.5), lambda make: module.grad(make)(1.5)]
+
+
+def test_a_learned_option_belongs_to_the_function(differentiable):
+    for option in learned(differentiable):
+        for make, call in (
+            (lambda value: lb.Huber(value), "huber(y_true, y_pred, delta=...)"),
+            (lambda value: lb.BinaryCrossentropy(pos_weight=value), "binary_crossentropy(y_true, y_pred, pos_weight=...)"),
+        ):
+            with pytest.raises(TypeError, match="pass it to the function") as info:
+                option(make) if callable(option) else make(option)
+            assert call in str(info.value)
+
+
+def test_a_constant_tensor_becomes_numbers(backend):
+    """Also a variable that is not trained."""
+    values = [backend.tensor(np.array(1.5, "float32"))]
+    if backend.name == "tensorflow":
+        values.append(backend.module.Variable(1.5, trainable=False))
+    for value in values:
+        assert lb.Huber(value) == lb.Huber(1.5)
+        assert type(lb.Huber(value).delta) is float
+
+
+@lb.loss(aliases=("power",))
+def power_error(ops, y_true, y_pred, exponent=2.0):
+    return ops.mean(ops.abs(y_pred - y_true) ** exponent, axis=-1)
+
+
+@dataclass(frozen=True)
+class PowerError(lb.Loss):
+    function = staticmethod(power_error)
+    exponent: float = 2.0
+
+
+@dataclass(frozen=True)
+class OffsetPowerError(PowerError):
+    unit: str = "m"
+
+
+def test_a_users_class_takes_reduction_and_name():
+    """By keyword, after its own options, however it was derived."""
+    loss = PowerError(3.0, reduction="sum", name="cubes")
+    assert loss([[0.0], [0.0]], [[1.0], [2.0]]) == 9.0
+    assert (loss.exponent, loss.reduction, loss.name) == (3.0, "sum", "cubes")
+    assert PowerError() == PowerError(2.0, reduction="sum_over_batch_size", name=None)
+    assert len({loss, PowerError(3.0, reduction="sum", name="cubes"), PowerError(3.0)}) == 2
+    assert eval(repr(loss)) == PowerError.from_config(loss.get_config()) == pickle.loads(pickle.dumps(loss)) == loss
+    assert lb.get(lb.serialize(loss), {"PowerError": PowerError}) == loss
+    assert OffsetPowerError(1.0, unit="km", reduction="none").get_config() == {"exponent": 1.0, "reduction": "none", "name": None, "unit": "km"}
+    with pytest.raises(TypeError, match="positional"):
+        PowerError(3.0, "sum")
+    with pytest.raises(ValueError, match="Invalid value for argument `reduction`: 'average'"):
+        PowerError(reduction="average")
+
+
+def test_a_users_class_may_say_where_reduction_stands():
+    @dataclass(frozen=True)
+    class Cubed(lb.Loss):
+        function = staticmethod(power_error)
+        reduction: str | None = "sum"
+        exponent: float = 3.0
+
+    @dataclass(frozen=True, slots=True)
+    class Summed(lb.Loss):
+        function = power_error
+        reduction = "sum"
+        _: KW_ONLY
+        exponent: float = 3.0
+
+    assert Summed() == Summed(exponent=3.0, reduction="sum", name=None)
+    assert Summed()([[0.0], [0.0]], [[1.0], [2.0]]) == 9.0
+    assert Cubed("none", 2.0) == Cubed(reduction="none", exponent=2.0, name=None)
+    assert Cubed()([[0.0], [0.0]], [[1.0], [2.0]]) == 9.0
+
+
+def test_a_class_that_cannot_have_objects():
+    class Undecorated(lb.Loss):
+        function = staticmethod(power_error)
+
+    @dataclass(frozen=True)
+    class NoFunction(lb.Loss):
+        scale: float = 1.0
+
+    for cls, wanted in (
+        (lb.Loss, "Loss has no loss function"),
+        (Undecorated, "must be a dataclass"),
+        (NoFunction, "NoFunction has no loss function"),
+    ):
+        for make in (cls, lambda cls=cls: lb.get(cls), lambda cls=cls: cls.from_config({}), lambda cls=cls: cls.from_config({"reduction": "sum"})):
+            with pytest.raises(TypeError, match=wanted):
+                make()
+
+
 # Names
 
 SPELLINGS = {
@@ -774,6 +877,17 @@ def test_every_class_name(canonical, cls):
     assert owner.__name__ == cls
 
 
+def test_a_class_is_serialized_as_its_name():
+    for name in CLASSES.values():
+        cls = getattr(lb, name)
+        assert lb.serialize(cls) == name
+        assert lb.get(lb.serialize(cls)) == lb.get(cls) == cls()
+    assert lb.serialize(None) is None
+    for other in (lb.Loss, dict, type, 3, [lb.mse]):
+        with pytest.raises(ValueError, match="cannot serialize"):
+            lb.serialize(other)
+
+
 def test_what_is_exported():
     names = [*CLASSES.values(), *[spelling for _, spelling in EVERY_SPELLING], "get", "serialize", "deserialize", "is_categorical_crossentropy"]
     for name in [*names, "Loss"]:
@@ -783,8 +897,11 @@ def test_what_is_exported():
         assert hasattr(lb, name)
     with pytest.raises(AttributeError, match="no_such_loss"):
         _ = lb.no_such_loss
-    with pytest.raises(AttributeError):
-        _ = lb.objectives.no_such_loss
+    for name in ("no_such_loss", "regression", "__path__"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(lb.objectives, name)
+    assert set(lb.objectives.__all__) <= set(dir(lb.objectives))
+    assert "regression" not in dir(lb.objectives)
 
 
 def test_historical_paths():
@@ -845,6 +962,29 @@ CONFIGS = [
         lb.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0, reduction="sum", name="n"),
     ),
     ({"module": "keras.src.losses.losses", "class_name": "LogCosh", "config": {}, "registered_name": "LogCosh"}, lb.LogCosh()),
+    # Keras 2.13 to 2.15 write the function too, Keras 3 a dtype
+    ({"class_name": "Huber", "config": {"reduction": "auto", "name": "huber_loss", "delta": 1.0, "fn": "huber"}}, ("auto", "huber_loss")),
+    ({"class_name": "LogCosh", "config": {"reduction": "sum", "name": "l", "fn": "log_cosh"}}, lb.LogCosh("sum", "l")),
+    (
+        {
+            "module": "keras.losses",
+            "class_name": "BinaryCrossentropy",
+            "config": {"name": "b", "from_logits": True, "label_smoothing": 0.0, "axis": -1, "fn": "binary_crossentropy", "reduction": "none"},
+            "registered_name": None,
+        },
+        lb.BinaryCrossentropy(True, reduction="none", name="b"),
+    ),
+    ({"class_name": "CosineSimilarity", "config": {"axis": 1, "fn": "cosine_similarity"}}, lb.CosineSimilarity(1)),
+    ({"class_name": "KLDivergence", "config": {"fn": "kullback_leibler_divergence"}}, lb.KLDivergence()),
+    ({"class_name": "Poisson", "config": {"dtype": None}}, lb.Poisson()),
+    ({"class_name": "Poisson", "config": {"dtype": "float32"}}, lb.Poisson()),
+    (
+        {
+            "class_name": "Hinge",
+            "config": {"dtype": {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}},
+        },
+        lb.Hinge(),
+    ),
     ({"module": "keras.losses", "class_name": "function", "config": "kl_divergence", "registered_name": "function"}, lb.kl_divergence),
     ({"module": "builtins", "class_name": "function", "config": "mean_squared_error", "registered_name": "mean_squared_error"}, lb.mse),
 ]
@@ -860,6 +1000,17 @@ def test_configs_of_keras_load(config, wanted):
         else:
             assert loss == wanted
     assert config == before
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES.values()))
+def test_configs_written_by_keras(name):
+    keras = pytest.importorskip("keras")
+    theirs = getattr(keras.losses, name)(reduction="sum", name="theirs")
+    assert lb.deserialize(keras.losses.serialize(theirs)) == getattr(lb, name)(reduction="sum", name="theirs")
+    function = getattr(keras.losses, getattr(lb, name).function.__name__)
+    assert lb.deserialize(keras.losses.serialize(function)) is getattr(lb, name).function
+    policy = keras.dtype_policies.serialize(keras.dtype_policies.DTypePolicy("float32"))
+    assert lb.deserialize({"class_name": name, "config": {"dtype": policy}}) == getattr(lb, name)()
 
 
 def test_an_auto_reduction_is_a_mean():
@@ -939,6 +1090,11 @@ def test_bad_configs():
     ):
         with pytest.raises((ValueError, TypeError), match=r"[Hh]uber"):
             lb.deserialize(config)
+    policy = {"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}
+    for entry, wrong in (("fn", "poisson"), ("fn", None), ("fn", ["huber"]), ("dtype", "float16"), ("dtype", policy), ("dtype", {"config": {}})):
+        with pytest.raises(ValueError, match=f"Huber: the config has {entry}") as info:
+            lb.deserialize({"class_name": "Huber", "config": {entry: wrong}})
+        assert {"fn": "'huber' or 'huber_loss'", "dtype": "None or 'float32'"}[entry] in str(info.value)
 
 
 def test_custom_objects():
@@ -954,6 +1110,19 @@ def test_custom_objects():
         lb.deserialize("charbonier", custom_objects={"charbonnier": charbonnier})
     with pytest.raises(ValueError, match="charbonnier"):
         lb.deserialize("charbonnier")
+
+
+def test_aliases_of_custom_objects():
+    for find in (lb.get, lb.deserialize):
+        assert find("power", {"power_error": power_error}) is power_error
+        assert find({"class_name": "function", "config": "power"}, custom_objects={"mine": power_error}) is power_error
+        # A name that is given beats an alias, and an alias of the user's one of the library's.
+        assert find("power", {"power_error": power_error, "power": lb.mse}) is lb.mse
+        with pytest.raises(ValueError, match="unknown loss 'power'"):
+            find("power")
+    impostor = lb.loss(aliases=("mse",))(lambda ops, y_true, y_pred: y_pred)
+    assert lb.get("mse", {"impostor": impostor}) is impostor
+    assert lb.get("mse") is lb.mean_squared_error
 
 
 PROBE = """
@@ -1056,12 +1225,44 @@ def test_to_categorical_keeps_the_leading_shape(backend):
     assert backend.shape(lb.to_categorical(backend.tensor(np.array([1], "int32")), 3)) in {(1, 3), (3,)}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int32", "bool", "uint8"])
-def test_to_categorical_dtype(backend, dtype):
-    result = lb.to_categorical(backend.tensor(np.array([0, 1], "int32")), 2, dtype=dtype)
-    assert backend.dtype(result) == dtype
-    np.testing.assert_array_equal(backend.numpy(result), np.eye(2, dtype=dtype))
-    assert backend.dtype(lb.to_categorical(backend.tensor(np.array([0, 1], "int32")), 2, dtype)) == dtype
+DTYPES = ["bool", *(f"float{bits}" for bits in (16, 32, 64)), *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
+
+
+@pytest.mark.parametrize("named", DTYPES)
+def test_to_categorical_dtype(backend, named):
+    """As NumPy names it, in every spelling; JAX has 32 bits unless it is told to have 64, and is not to warn of it."""
+    ids = backend.tensor(np.array([0, 1], "int32"))
+    for spelling in (named, np.dtype(named), np.dtype(named).type):
+        with backend.double_precision():
+            assert backend.dtype(lb.to_categorical(ids, 2, spelling)) == named
+        result = lb.to_categorical(ids, 2, dtype=spelling)
+        assert backend.dtype(result) == (named.replace("64", "32") if backend.name == "jax" else named)
+        np.testing.assert_array_equal(backend.numpy(result), np.eye(2, dtype=named))
+
+
+def test_to_categorical_dtypes_of_other_names(backend):
+    ids = backend.tensor(np.array([0, 1], "int32"))
+    with backend.double_precision():
+        for dtype in (float, "float"):
+            assert backend.dtype(lb.to_categorical(ids, 2, dtype)) == "float64"
+    refused = [None, "complex64", "str", "object", "float31", "", 3, object(), {}, *([] if backend.name in ("numpy", "jax") else [ids.dtype])]
+    if backend.name == "numpy":
+        refused.append("bfloat16")
+    else:
+        assert backend.dtype(lb.to_categorical(ids, 2, "bfloat16")) == "bfloat16"
+    for dtype in refused:
+        with pytest.raises(TypeError, match=f"to_categorical: dtype must be the name of a real dtype that {backend.name} has"):
+            lb.to_categorical(ids, 2, dtype)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "bfloat16"])
+def test_to_categorical_under_tracing_marks_a_bad_id(differentiable, dtype):
+    """By a row that is no one-hot row."""
+    traced = {"torch": lambda module: module.vmap, "jax": lambda module: module.jit, "tensorflow": lambda module: module.function}
+    trace = traced[differentiable.name](differentiable.module)
+    rows = trace(lambda y: lb.to_categorical(y, 2, dtype))(differentiable.tensor(np.array([[0, 2], [-1, 1]], "int32")))
+    wrong = NAN if "float" in dtype else True if dtype == "bool" else 255 if "uint" in dtype else -1
+    np.testing.assert_array_equal(differentiable.numpy(rows), [[[1, 0], [wrong] * 2], [[wrong] * 2, [0, 1]]])
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "float32", "float16", "bool"])
@@ -1152,10 +1353,62 @@ def test_pinned_objects_are_values_too(backend):
     namespace = pinned(backend)
     loss = namespace.Huber(delta=2.0)
     assert loss == namespace.Huber(2.0)
+    assert loss != lb.Huber(2.0)
     assert hash(loss) == hash(namespace.Huber(2.0))
-    assert pickle.loads(pickle.dumps(loss)) == loss
-    assert backend.is_native(pickle.loads(pickle.dumps(loss))([[0.0]], [[1.0]]))
-    assert pickle.loads(pickle.dumps(namespace.huber)) is namespace.huber
+    for copied in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss), copy.copy(loss)):
+        assert copied == loss
+        assert backend.is_native(copied([[0.0]], [[1.0]]))
+    for name in namespace.__all__:
+        value = getattr(namespace, name)
+        assert pickle.loads(pickle.dumps(value)) is value
+        assert copy.deepcopy(value) is value
+
+
+def test_a_pinned_namespace_finds_pinned_losses(backend):
+    """By name and config; a config is the plain one, and pins where it is read."""
+    namespace = pinned(backend)
+    for canonical, spelling in EVERY_SPELLING:
+        function = getattr(namespace, canonical)
+        for found in (namespace.get(spelling), namespace.deserialize(spelling), namespace.get({"class_name": "function", "config": spelling})):
+            assert found is function
+        assert namespace.serialize(function) == canonical == lb.serialize(getattr(lb, canonical))
+        assert namespace.deserialize(namespace.serialize(function)) is function
+    for name in CLASSES.values():
+        cls = getattr(namespace, name)
+        loss = cls(reduction="sum", name="n")
+        assert namespace.get(name) == namespace.get(cls) == namespace.deserialize(name) == cls()
+        assert namespace.serialize(loss) == lb.serialize(getattr(lb, name)(reduction="sum", name="n"))
+        assert namespace.deserialize(namespace.serialize(loss)) == namespace.get(namespace.serialize(loss)) == loss
+        assert type(lb.deserialize(namespace.serialize(loss))) is getattr(lb, name)
+        assert isinstance(loss, namespace.Loss)
+        assert isinstance(loss, lb.Loss)
+    assert namespace.get(None) is None
+    assert namespace.get(lb.mse) is lb.mse
+    assert namespace.get("power", {"power_error": power_error}) is power_error
+    with lb.use_backend("numpy"):
+        assert backend.is_native(namespace.get("mse")([[1.0]], [[2.0]]))
+        assert backend.is_native(namespace.get("MeanSquaredError")([[1.0]], [[2.0]]))
+    with pytest.raises(ValueError, match="mean_squared_error"):
+        namespace.get("mean_square_error")
+
+
+def test_a_users_class_of_a_pinned_namespace_is_pinned(backend):
+    @dataclass(frozen=True)
+    class Mine(pinned(backend).Loss):
+        function = staticmethod(power_error)
+        exponent: float = 2.0
+
+    with lb.use_backend("numpy"):
+        assert backend.is_native(Mine(reduction="sum")([[1.0]], [[2.0]]))
+
+
+def test_a_pinned_to_categorical(backend):
+    result = pinned(backend).to_categorical([0, 2], dtype="int32")
+    assert backend.is_native(result)
+    np.testing.assert_array_equal(backend.numpy(result), [[1, 0, 0], [0, 0, 1]])
+    for other in [load(name) for name in chosen_backends() if name not in ("numpy", backend.name)]:
+        with pytest.raises(TypeError, match=f"Use lossbackend.{other.name}.to_categorical"):
+            pinned(backend).to_categorical(other.tensor(np.array([0, 2])))
 
 
 def test_a_mask_holds_truth_values(backend):

@@ -257,7 +257,7 @@ def test_objects_inside_compilers(differentiable):
 def test_all_losses_compile_in_one_process(torch):
     """Dynamo counts recompilations by code object: functions, and classes, each need their own.
 
-    (Handed an object instead of a function, torch puts it into a wrapper of its own, which all objects share: eight of those are the limit.)
+    (Handed an object instead of a function, torch puts it into a wrapper of its own, which all objects share: see known_limits.py.)
     """
     torch.compiler.reset()
     y, p = torch.tensor(SHARES), torch.tensor(OTHER)
@@ -291,6 +291,14 @@ def test_an_option_may_be_traced(jax, delta):
     slope = jax.grad(lambda delta: lb.huber(jax.numpy.zeros(1), jax.numpy.array([5.0]), delta=delta))(delta)
     # d/dδ (½δ² + δ(|e| − δ)) = |e| − δ.
     np.testing.assert_allclose(slope, 5.0 - delta, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own, from inside inductor
+def test_a_second_value_of_an_option_in_cpp(torch):
+    """Left symbolic, a number that changed would be an old one in a part of the compiled code, from its third value on."""
+    compiled = torch.compile(lambda y, p, delta: lb.huber(y, p, delta), fullgraph=True)
+    for delta in (0.1, 0.2, 0.4, 0.8):
+        assert_close(compiled(torch.tensor(REAL), torch.tensor(LOGITS), delta), exact("huber", REAL, LOGITS, {"delta": delta}))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own, from inside inductor

@@ -31,3 +31,5 @@ def user(y: Array, p: Array) -> None:
     lb.huber(y)  # type: ignore[call-arg]
     lb.mse(y, p, delta=1.0)  # type: ignore[call-arg]
     lb.Huber(alpha=2.0)  # type: ignore[call-arg]
+    lb.hubber(y, p)  # type: ignore[attr-defined]
+    losses.Hubber()  # type: ignore[attr-defined]

@@ -116,13 +116,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Fifteen dataclasses take 13 ms to make, almost all of what `import lossbackend` may cost.
-    if name in __all__:
-        from lossbackend.losses import objects
+if not TYPE_CHECKING:
 
-        return getattr(objects, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # Fifteen dataclasses take 13 ms to make, almost all of what `import lossbackend` may cost.
+        if name in __all__:
+            from lossbackend.losses import objects
+
+            return getattr(objects, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,8 @@
 They are frozen dataclasses, hence equal when their options are, hashable (a static argument of jax.jit), picklable, and readable in print.
 """
 
-from dataclasses import KW_ONLY, Field, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, Field, dataclass, fields, is_dataclass
 from types import FunctionType
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -17,7 +18,7 @@ MEAN = "sum_over_batch_size"
 
 
 class Loss:
-    """A loss function with its options and a reduction.
+    """A loss function with its options and a reduction, the base of all classes here.
 
     Called with ``(y_true, y_pred, sample_weight=None, mask=None)`` it returns one number ("none": one per sample). ``sample_weight`` and ``mask``
     align from the left with the per-sample losses, or are scalars. An entry with mask False or weight 0 is taken out before the loss is computed, so
@@ -28,9 +29,12 @@ class Loss:
     * "sum": Σ w · loss;
     * "none" or None: w · loss, not reduced.
 
-    0/0 is 0. ValueError for any other reduction, and for weights that do not align.
+    0/0 is 0. Raises ValueError for any other reduction, for weights and masks that do not align, and for what the function refuses: shapes that
+    differ (but (N,) counts as (N, 1)), options out of range. An option holds numbers, so that objects compare and hash by value: a learned or traced
+    tensor is a TypeError, and belongs into a call of the function.
 
-    A class for a loss of your own takes three lines:
+    A class for a loss of your own takes three lines. ``reduction`` and ``name`` are keywords of it, unless it says itself where they stand (a type
+    checker sees them only then):
 
     >>> from dataclasses import dataclass
     >>> from lossbackend import loss
@@ -41,7 +45,7 @@ class Loss:
     ... class Charbonnier(Loss):
     ...     function = staticmethod(charbonnier)
     ...     scale: float = 1e-3
-    >>> Charbonnier(scale=4.0)([[0.0], [0.0]], [[3.0], [3.0]], mask=[True, False])
+    >>> Charbonnier(4.0, reduction="sum")([[0.0], [0.0]], [[3.0], [3.0]], mask=[True, False])
     np.float32(5.0)
     """
 
@@ -59,9 +63,31 @@ class Loss:
             # What a subclass writes itself stays.
             if getattr(cls, method.__name__).__code__.co_code == method.__code__.co_code:
                 setattr(cls, method.__name__, _with_own_code(method, cls.__qualname__))
+        if not is_dataclass(cls):
+            # Fields of Loss would stand first in every subclass. As annotations of the subclass, before it becomes a dataclass, they come last.
+            own = cls.__annotations__
+            marker = {} if KW_ONLY in own.values() else {"_": KW_ONLY}
+            added = {name: Loss.__annotations__[name] for name in ("reduction", "name") if name not in own}
+            cls.__annotations__ = {**own, **marker, **added}
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # A dataclass has an __init__ of its own: only what is none comes here.
+        self._definition()
+
+    @classmethod
+    def _definition(cls) -> Definition:
+        """The function's definition; TypeError for a class that cannot have objects."""
+        definition: Definition | None = getattr(getattr(cls, "function", None), "definition", None)
+        if definition is None:
+            raise TypeError(
+                f"{cls.__name__} has no loss function: use a subclass such as Huber, or write one with `function = staticmethod(f)`, f by @loss"
+            )
+        if not is_dataclass(cls):
+            raise TypeError(f"{cls.__name__} must be a dataclass: write @dataclass(frozen=True) above it")
+        return definition
 
     def __post_init__(self) -> None:
-        definition: Definition = type(self).function.definition
+        definition = self._definition()
         check_reduction(type(self).__name__, self.reduction)
         options = {}
         for field in fields(self):
@@ -86,7 +112,15 @@ class Loss:
         return self._evaluate(y_true, y_pred, None, None).values  # type: ignore[no-any-return]
 
     def partial(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> Partial:
-        """The reduction of a part of the samples, to be added to those of the other parts: ``sum(parts).result()``."""
+        """The reduction of a part of the samples, to be added to those of the other parts: ``sum(parts).result()``.
+
+        Raises ValueError where there is no reduction ("none").
+
+        >>> loss = MeanSquaredError()
+        >>> parts = [loss.partial([[0.0]], [[3.0]]), loss.partial([[0.0], [0.0]], [[0.0], [0.0]])]
+        >>> sum(parts).result()
+        np.float32(3.0)
+        """
         if self.reduction is None or self.reduction == "none":
             raise ValueError(f"{type(self).__name__}: reduction {self.reduction!r} reduces nothing, so it has no partial results")
         return self._evaluate(y_true, y_pred, sample_weight, mask).partial(self, self.reduction)
@@ -97,8 +131,24 @@ class Loss:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """The loss that a ``get_config`` describes; ValueError for an argument that the class does not have."""
+        """The loss that a ``get_config`` describes, here or in Keras; ValueError for an argument that the class does not have.
+
+        Keras 2.13 to 2.15 also write "fn", which has to be the name of the class's function; a Keras "dtype" has to be None or float32, because
+        a loss is computed in y_pred's type.
+
+        >>> Huber.from_config({"reduction": "auto", "name": "h", "delta": 2.0, "fn": "huber"})
+        Huber(delta=2.0, reduction='auto', name='h')
+        """
+        definition = cls._definition()
         known = [field.name for field in fields(cls)]
+        config = dict(config)
+        for entry, possible in (("fn", (definition.name, *definition.aliases)), ("dtype", (None, "float32"))):
+            if entry in config and entry not in known:
+                value = config.pop(entry)
+                # Keras 3 writes a dtype as a policy: {"class_name": "DTypePolicy", "config": {"name": "float32"}}.
+                policy = value.get("config") if isinstance(value, Mapping) else None
+                if (policy.get("name", value) if isinstance(policy, Mapping) else value) not in possible:
+                    raise ValueError(f"{cls.__name__}: the config has {entry} {value!r}, which can only be {' or '.join(map(repr, possible))} here")
         unknown = [name for name in config if name not in known]
         if unknown:
             raise ValueError(f"{cls.__name__}: the config has unknown entries {unknown} (known: {known})")
@@ -117,7 +167,13 @@ def _with_own_code(function: Any, owner: str) -> Any:
 
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
-    """``mean_squared_error``, reduced."""
+    """Mean squared error, mean e² with e = p − y, reduced.
+
+    y_true and y_pred have the same shape [..., D]. Source: Keras 2.
+
+    >>> MeanSquaredError()([[0.0], [0.0]], [[1.0], [3.0]])
+    np.float32(5.0)
+    """
 
     function = staticmethod(regression.mean_squared_error)
     reduction: str | None = MEAN
@@ -126,7 +182,13 @@ class MeanSquaredError(Loss):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(Loss):
-    """``mean_absolute_error``, reduced."""
+    """Mean absolute error, mean |e| with e = p − y, reduced.
+
+    y_true and y_pred have the same shape [..., D]. Source: Keras 2.
+
+    >>> MeanAbsoluteError()([[0.0], [0.0]], [[1.0], [3.0]])
+    np.float32(2.0)
+    """
 
     function = staticmethod(regression.mean_absolute_error)
     reduction: str | None = MEAN
@@ -135,7 +197,14 @@ class MeanAbsoluteError(Loss):
 
 @dataclass(frozen=True)
 class MeanAbsolutePercentageError(Loss):
-    """``mean_absolute_percentage_error``, reduced."""
+    """Mean absolute percentage error, 100 · mean(|e| / max(|y|, ε)) with e = p − y, reduced.
+
+    y_true and y_pred have the same shape [..., D]. epsilon: ε in (0, 1), else ValueError; None stands for ``lossbackend.epsilon()`` at the call.
+    Source: Keras 2.
+
+    >>> MeanAbsolutePercentageError()([[2.0], [4.0]], [[1.0], [5.0]])
+    np.float32(37.5)
+    """
 
     function = staticmethod(regression.mean_absolute_percentage_error)
     reduction: str | None = MEAN
@@ -146,7 +215,14 @@ class MeanAbsolutePercentageError(Loss):
 
 @dataclass(frozen=True)
 class MeanSquaredLogarithmicError(Loss):
-    """``mean_squared_logarithmic_error``, reduced."""
+    """Mean squared logarithmic error, mean (log(1 + max(p, ε)) − log(1 + max(y, ε)))², reduced.
+
+    y_true and y_pred have the same shape [..., D]. epsilon: ε in (0, 1), else ValueError; None stands for ``lossbackend.epsilon()`` at the call.
+    Source: Keras 2.
+
+    >>> MeanSquaredLogarithmicError()([[0.0], [0.0]], [[1.0], [0.0]])
+    np.float32(0.24022...)
+    """
 
     function = staticmethod(regression.mean_squared_logarithmic_error)
     reduction: str | None = MEAN
@@ -157,7 +233,14 @@ class MeanSquaredLogarithmicError(Loss):
 
 @dataclass(frozen=True)
 class SquaredHinge(Loss):
-    """``squared_hinge``, reduced."""
+    """Squared hinge loss, mean relu(1 − y'p)² with labels y' = ±1, reduced.
+
+    y_true and y_pred have the same shape [..., D]. labels: what y_true holds, "auto" (0 stands for −1), "pm1" or "binary", else ValueError; see
+    ``hinge``. Source: Keras 2.
+
+    >>> SquaredHinge()([[1.0], [0.0]], [[0.5], [0.5]])
+    np.float32(1.25)
+    """
 
     function = staticmethod(margin.squared_hinge)
     reduction: str | None = MEAN
@@ -168,7 +251,14 @@ class SquaredHinge(Loss):
 
 @dataclass(frozen=True)
 class Hinge(Loss):
-    """``hinge``, reduced."""
+    """Hinge loss, mean relu(1 − y'p) with labels y' = ±1, reduced.
+
+    y_true and y_pred have the same shape [..., D]. labels: what y_true holds, "auto" (0 stands for −1), "pm1" or "binary", else ValueError; see
+    ``hinge``. Source: Keras 2.
+
+    >>> Hinge()([[1.0], [0.0]], [[0.5], [0.5]])
+    np.float32(1.0)
+    """
 
     function = staticmethod(margin.hinge)
     reduction: str | None = MEAN
@@ -179,7 +269,13 @@ class Hinge(Loss):
 
 @dataclass(frozen=True)
 class CategoricalHinge(Loss):
-    """``categorical_hinge``, reduced."""
+    """Categorical hinge loss, relu(1 + max((1 − y)p) − Σ y p) for one-hot y, reduced.
+
+    y_true and y_pred have the same shape [..., C]; ValueError for C = 0. Source: Keras 2.
+
+    >>> CategoricalHinge()([[0.0, 1.0, 0.0]], [[0.5, 1.0, -1.0]])
+    np.float32(0.5)
+    """
 
     function = staticmethod(margin.categorical_hinge)
     reduction: str | None = MEAN
@@ -188,7 +284,13 @@ class CategoricalHinge(Loss):
 
 @dataclass(frozen=True)
 class LogCosh(Loss):
-    """``log_cosh``, reduced."""
+    """Logarithm of the hyperbolic cosine of the error, mean log cosh(p − y), reduced.
+
+    y_true and y_pred have the same shape [..., D]. Source: Keras 2.
+
+    >>> LogCosh()([[0.0], [0.0]], [[1.0], [-1.0]])
+    np.float32(0.43378...)
+    """
 
     function = staticmethod(regression.log_cosh)
     reduction: str | None = MEAN
@@ -197,7 +299,14 @@ class LogCosh(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """``huber``, reduced."""
+    """Huber loss, mean(½q² + δ relu(|e| − δ)) with e = p − y and q = clip(e, −δ, δ), reduced.
+
+    y_true and y_pred have the same shape [..., D]. delta: δ > 0, else ValueError. Source: Keras 2; Huber, Annals of Mathematical Statistics 35
+    (1964) 73.
+
+    >>> Huber(delta=2.0)([[0.0], [0.0]], [[1.0], [4.0]])
+    np.float32(3.25)
+    """
 
     function = staticmethod(regression.huber)
     delta: float = 1.0
@@ -207,7 +316,15 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class CategoricalCrossentropy(Loss):
-    """``categorical_crossentropy``, reduced."""
+    """Cross-entropy of one-hot labels or class probabilities, −Σ w ỹ log p with ỹ = y(1 − α) + α/C, reduced.
+
+    y_true and y_pred have the same shape, C ≥ 2 classes along ``axis``, else ValueError. from_logits: y_pred holds logits z, p = softmax(z).
+    label_smoothing: α in [0, 1]. epsilon: ε, where p is clipped. class_weight: w, C numbers or {class: weight}, of which "mean_with_sample_weight"
+    counts the true class's. Source: Keras 2.
+
+    >>> CategoricalCrossentropy(from_logits=True)([[0.0, 1.0], [1.0, 0.0]], [[2.0, 2.0], [0.0, 0.0]])
+    np.float32(0.6931472)
+    """
 
     function = staticmethod(probabilistic.categorical_crossentropy)
     from_logits: bool = False
@@ -222,7 +339,14 @@ class CategoricalCrossentropy(Loss):
 
 @dataclass(frozen=True)
 class SparseCategoricalCrossentropy(Loss):
-    """``sparse_categorical_crossentropy``, reduced."""
+    """Cross-entropy of integer class ids, −w log p of the true class, reduced.
+
+    y_true has y_pred's shape without ``axis``, or with size 1 there; an id outside 0 … C − 1 is a ValueError, and NaN under tracing. ignore_class: an
+    id whose entries give 0 and are not counted. The other options are those of CategoricalCrossentropy of the one-hot labels. Source: Keras 2.
+
+    >>> SparseCategoricalCrossentropy(ignore_class=-1)([1, -1], [[0.5, 0.5], [0.25, 0.75]])
+    np.float32(0.6931472)
+    """
 
     function = staticmethod(probabilistic.sparse_categorical_crossentropy)
     from_logits: bool = False
@@ -238,7 +362,14 @@ class SparseCategoricalCrossentropy(Loss):
 
 @dataclass(frozen=True)
 class BinaryCrossentropy(Loss):
-    """``binary_crossentropy``, reduced."""
+    """Cross-entropy of yes-or-no labels, mean(−w ỹ log p − (1 − ỹ) log(1 − p)) with ỹ = y(1 − α) + α/2, reduced.
+
+    y_true and y_pred have the same shape, and the mean goes along ``axis``. from_logits: y_pred holds logits z, p = sigmoid(z). label_smoothing: α in
+    [0, 1], else ValueError. epsilon: ε, the least that p and 1 − p count. pos_weight: w, a number or one per entry of the last axis. Source: Keras 2.
+
+    >>> BinaryCrossentropy(from_logits=True, pos_weight=3.0)([[1.0], [0.0]], [[0.0], [0.0]])
+    np.float32(1.3862944)
+    """
 
     function = staticmethod(probabilistic.binary_crossentropy)
     from_logits: bool = False
@@ -253,7 +384,14 @@ class BinaryCrossentropy(Loss):
 
 @dataclass(frozen=True)
 class KLDivergence(Loss):
-    """``kl_divergence``, reduced."""
+    """Kullback–Leibler divergence of p from y, Σ y(log y − log max(p, ε)), reduced.
+
+    y_true and y_pred have the same shape [..., C]. epsilon: ε in (0, 1), else ValueError. from_logits: y_pred holds logits z, p = softmax(z).
+    Source: Keras 2.
+
+    >>> KLDivergence()([[0.5, 0.5], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]])
+    np.float32(0.3465736)
+    """
 
     function = staticmethod(probabilistic.kl_divergence)
     reduction: str | None = MEAN
@@ -265,7 +403,14 @@ class KLDivergence(Loss):
 
 @dataclass(frozen=True)
 class Poisson(Loss):
-    """``poisson``, reduced."""
+    """Negative log-likelihood of counts y under Poisson rates p, mean(p − y log(p + ε)), reduced.
+
+    y_true and y_pred have the same shape [..., D]. epsilon: ε in (0, 1), else ValueError. log_input: y_pred holds z = log p, and the loss is
+    mean(eᶻ − y z). Source: Keras 2.
+
+    >>> Poisson()([[1.0], [0.0]], [[2.0], [2.0]])
+    np.float32(1.6534264)
+    """
 
     function = staticmethod(probabilistic.poisson)
     reduction: str | None = MEAN
@@ -277,7 +422,13 @@ class Poisson(Loss):
 
 @dataclass(frozen=True)
 class CosineSimilarity(Loss):
-    """``cosine_similarity``, reduced."""
+    """Negative cosine of the angle between y and p, −Σ ŷ p̂ along ``axis``, reduced: −1 for the same direction.
+
+    y_true and y_pred have the same shape, of which ``axis`` is one, else ValueError. Source: Keras 2.
+
+    >>> CosineSimilarity()([[3.0, 4.0], [1.0, 0.0]], [[4.0, 3.0], [0.0, 1.0]])
+    np.float32(-0.48...)
+    """
 
     function = staticmethod(regression.cosine_similarity)
     axis: int = -1
