@@ -62,8 +62,10 @@ def a_block_inside_a_compiled_function(torch):
     assert float(compiled(torch, function)(torch.tensor(ZERO))) == 1.0
 
 
-def an_array_inside_a_compiled_function(torch):
-    assert float(compiled(torch, lambda y_pred: lb.mse(ZERO, y_pred))(torch.tensor(ONE))[0]) == 1.0
+def nine_values_of_an_option(torch):
+    function = compiled(torch, lambda y_pred, delta: lb.huber(ZERO, y_pred, delta))
+    for tenths in range(1, 10):
+        function(torch.tensor(ONE), tenths / 10)
 
 
 def a_scripted_loss(torch):
@@ -150,8 +152,7 @@ LIMITS = [
     Limit(
         "More than eight loss objects of one class, compiled one by one",
         ("torch",),
-        "Dynamo compiles a piece of code eight times, then gives up; the objects of a class share their code (numbers such as `delta` alone are "
-        "recompiled once)",
+        "Dynamo compiles a piece of code eight times, then gives up; the objects of a class share their code",
         "compile the function that calls the loss, such as the training step; or raise `torch._dynamo.config.recompile_limit`",
         nine_objects_of_a_class,
         "FailOnRecompileLimitHit",
@@ -173,12 +174,12 @@ LIMITS = [
         "ContextVar",
     ),
     Limit(
-        "NumPy arrays beside tensors inside a compiled function",
+        "More than eight values of a number such as `delta` in one compiled function",
         ("torch",),
-        "Dynamo does not follow an array's dtype, and breaks the graph (an error with `fullgraph=True`)",
-        "make it a tensor outside",
-        an_array_inside_a_compiled_function,
-        "ndarray",
+        "each is a constant of the compiled code, because torch's cache confuses numbers that it takes as symbolic",
+        "a tensor, `delta=torch.tensor(0.5)`; or `lossbackend.jit`, which compiles anew for each",
+        nine_values_of_an_option,
+        "FailOnRecompileLimitHit",
     ),
     Limit(
         "`torch.jit.script`",
