@@ -24,6 +24,7 @@ class NumpyOps(ComposedOps):
     abs = staticmethod(np.abs)
     sign = staticmethod(np.sign)
     square = staticmethod(np.square)
+    divide = staticmethod(np.divide)
     sqrt = staticmethod(np.sqrt)
     exp = staticmethod(np.exp)
     expm1 = staticmethod(np.expm1)

@@ -3,6 +3,9 @@
 from lossbackend.definition import Labels, OneHot, Real, Sign, loss
 from lossbackend.ops import Ops, Tensor
 
+# Far beyond the kink for every label that is no subnormal number: 2⁻¹²⁶ times it is 1.
+_FAR = 2.0**126
+
 
 @loss
 def hinge(ops: Ops, y_true: Sign, y_pred: Real, *, labels: Labels = "auto") -> Tensor:
@@ -14,7 +17,7 @@ def hinge(ops: Ops, y_true: Sign, y_pred: Real, *, labels: Labels = "auto") -> T
     >>> hinge([[1.0, 0.0]], [[0.5, 0.5]])
     array([1.], dtype=float32)
     """
-    return ops.mean(ops.relu(1.0 - _signed(ops, y_true, labels) * y_pred), axis=-1)
+    return ops.mean(ops.relu(1.0 - _agreement(ops, y_true, y_pred, labels)), axis=-1)
 
 
 @loss
@@ -26,7 +29,7 @@ def squared_hinge(ops: Ops, y_true: Sign, y_pred: Real, *, labels: Labels = "aut
     >>> squared_hinge([[1.0, 0.0]], [[0.5, 0.5]])
     array([1.25], dtype=float32)
     """
-    return ops.mean(ops.square(ops.relu(1.0 - _signed(ops, y_true, labels) * y_pred)), axis=-1)
+    return ops.mean(ops.square(ops.relu(1.0 - _agreement(ops, y_true, y_pred, labels))), axis=-1)
 
 
 @loss(min_classes=1)
@@ -43,8 +46,12 @@ def categorical_hinge(ops: Ops, y_true: OneHot, y_pred: Real) -> Tensor:
     return ops.relu(1.0 + wrong - right)
 
 
-def _signed(ops: Ops, y_true: Tensor, labels: str) -> Tensor:
-    """Labels as ±1, entry by entry: what one batch happens to hold never changes what a label means."""
+def _agreement(ops: Ops, y_true: Tensor, y_pred: Tensor, labels: str) -> Tensor:
+    """y'p. Labels become ±1 entry by entry: what one batch happens to hold never changes what a label means."""
     if labels == "binary":
-        return 2.0 * y_true - 1.0
-    return y_true if labels == "pm1" else ops.where(ops.equal(y_true, 0), -1.0, y_true)
+        y_true = 2.0 * y_true - 1.0
+    elif labels == "auto":
+        y_true = ops.where(ops.equal(y_true, 0), -1.0, y_true)
+    # Beyond the kink it does not matter how far: a finite p there keeps 0 · inf out of the loss and of the slopes.
+    inside = y_true * y_pred < 1.0
+    return y_true * ops.where(inside, y_pred, ops.clip(y_pred, -_FAR, _FAR))

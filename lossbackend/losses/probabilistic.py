@@ -142,10 +142,9 @@ def poisson(ops: Ops, y_true: Count, y_pred: RateOrLog, *, epsilon: Epsilon = No
     if log_input:
         power = ops.exp(y_pred)
         return ops.mean(power - ops.times(y_true, ops.where(ops.isinf(power), 0.0, y_pred)), axis=-1)
-    finite = ops.where(ops.equal(y_pred, math.inf), 0.0, y_pred)
-    rate = finite + epsilon
+    rate = y_pred + epsilon
     # 0 · log 0 is 0, and so is its slope.
-    rate = ops.where(ops.equal(y_true, 0) & ops.equal(rate, 0), 1.0, rate)
+    rate = ops.where(ops.equal(y_pred, math.inf) | ops.equal(y_true, 0) & ops.equal(rate, 0), 1.0, rate)
     return ops.mean(y_pred - y_true * ops.log(rate), axis=-1)
 
 
@@ -156,9 +155,7 @@ def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, eps
     else:
         total = ops.sum(y_pred, axis=axis, keepdims=True)
         total = ops.where(ops.equal(total, 0), 1.0, ops.where(ops.isinf(total), math.nan, total))
-        # p/Σp by way of √Σp: XLA multiplies by reciprocals, and that of 1e38 is subnormal, hence 0; the square of 1e-20, in the slope, is 0 too.
-        root = ops.stop_gradient(ops.sqrt(ops.abs(total)))
-        log_p = ops.log(ops.clip(y_pred / root / (total / root), epsilon, 1.0))
+        log_p = ops.log(ops.clip(ops.divide(y_pred, total), epsilon, 1.0))
     return log_p if class_weight is None else ops.times(along_axis(ops, class_weight, y_pred, axis), log_p)
 
 

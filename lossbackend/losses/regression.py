@@ -42,7 +42,11 @@ def mean_absolute_percentage_error(ops: Ops, y_true: Real, y_pred: Real, *, epsi
     >>> mean_absolute_percentage_error([[2.0, 4.0]], [[1.0, 5.0]])
     array([37.5], dtype=float32)
     """
-    return 100.0 * ops.mean(ops.abs(y_pred - y_true) / ops.maximum(ops.abs(y_true), epsilon), axis=-1)
+    # Every finite p is 100 % away from an infinite y, where inf / inf would be NaN.
+    endless = ops.isinf(y_true) & (ops.abs(y_pred) < math.inf)
+    y_true = ops.where(endless, 1.0, y_true)
+    relative = ops.abs(y_pred - y_true) / ops.maximum(ops.abs(y_true), epsilon)
+    return 100.0 * ops.mean(ops.where(endless, 1.0, relative), axis=-1)
 
 
 @loss(aliases=("msle", "MSLE"))
@@ -115,8 +119,6 @@ def _direction(ops: Ops, vector: Tensor, axis: int) -> Tensor:
     # Squares of 1e-25 or 1e25 leave the range of float32. A vector scaled by its largest entry has a norm of 1 or more, and the same direction.
     largest = ops.stop_gradient(ops.max(ops.abs(vector), axis=axis, keepdims=True))
     zero = ops.equal(largest, 0)
-    # By its root, twice: XLA multiplies by the reciprocal, and that of 1e38 is subnormal, hence 0.
-    root = ops.sqrt(ops.where(zero, 1.0, largest))
-    scaled = vector / root / root
+    scaled = ops.divide(vector, ops.where(zero, 1.0, largest))
     norm = ops.sqrt(ops.sum(ops.square(scaled), axis=axis, keepdims=True))
     return ops.where(zero, 0.0, scaled / ops.where(zero, 1.0, norm))
