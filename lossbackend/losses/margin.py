@@ -1,4 +1,8 @@
-"""Losses that ask for a margin of 1 between the classes."""
+"""Losses that ask for a margin of 1 between the classes.
+
+What holds for every loss here: y_true and y_pred of different shapes are a ValueError (only (N,) with (N, 1) is understood), so is an option out of
+its range, and a TypeError what holds no real numbers; the result has y_pred's dtype, float32 where that is half precision or no float.
+"""
 
 from lossbackend.definition import Labels, OneHot, Real, Sign, loss
 from lossbackend.ops import Ops, Tensor
@@ -11,8 +15,9 @@ _FAR = 2.0**126
 def hinge(ops: Ops, y_true: Sign, y_pred: Real, *, labels: Labels = "auto") -> Tensor:
     """Hinge loss, mean relu(1 − y'p), with labels y' = ±1; gradient 0 at the kink.
 
-    y_true and y_pred have one shape [..., D], the result [...]. ``labels`` says what y holds: "auto" maps 0 to −1 and keeps the rest, so that {0, 1}
-    and {−1, 1} are both understood; "pm1" keeps y as it is; "binary" is 2y − 1. Source: Keras 1.
+    y_true and y_pred have one shape [..., D], else ValueError; the result [...] is ≥ 0, of y_pred's dtype. ``labels`` says what y holds: "auto" maps
+    0 to −1 and keeps the rest, so that {0, 1} and {−1, 1} are both understood; "pm1" keeps y as it is; "binary" is 2y − 1; anything else is a
+    ValueError. Source: Keras 1.
 
     >>> hinge([[1.0, 0.0]], [[0.5, 0.5]])
     array([1.], dtype=float32)
@@ -24,7 +29,7 @@ def hinge(ops: Ops, y_true: Sign, y_pred: Real, *, labels: Labels = "auto") -> T
 def squared_hinge(ops: Ops, y_true: Sign, y_pred: Real, *, labels: Labels = "auto") -> Tensor:
     """Squared hinge loss, mean relu(1 − y'p)², with labels y' = ±1 as in ``hinge``.
 
-    y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 1.
+    y_true and y_pred have one shape [..., D], else ValueError; the result [...] is ≥ 0, of y_pred's dtype. Source: Keras 1.
 
     >>> squared_hinge([[1.0, 0.0]], [[0.5, 0.5]])
     array([1.25], dtype=float32)
@@ -36,7 +41,8 @@ def squared_hinge(ops: Ops, y_true: Sign, y_pred: Real, *, labels: Labels = "aut
 def categorical_hinge(ops: Ops, y_true: OneHot, y_pred: Real) -> Tensor:
     """Categorical hinge loss, relu(1 + max((1 − y)p) − Σ y p), for one-hot y.
 
-    y_true and y_pred have one shape [..., C], the result [...]. The true class takes part in the maximum as 0. Source: Keras 2.0.5.
+    y_true and y_pred have one shape [..., C], else ValueError; the result [...] is ≥ 0, of y_pred's dtype. The true class takes part in the maximum
+    as 0. Source: Keras 2.0.5.
 
     >>> categorical_hinge([[0.0, 1.0, 0.0]], [[0.5, 1.0, -1.0]])
     array([0.5], dtype=float32)
