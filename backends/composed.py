@@ -87,9 +87,10 @@ class ComposedOps(Ops):
         return x / root / (y / root)
 
     def times(self, weight: Any, x: Tensor) -> Tensor:
-        silenced = self.isinf(x) if isinstance(weight, (int, float)) else self.equal(weight, 0) & self.isinf(x)
-        if isinstance(weight, (int, float)) and weight != 0:
+        number = isinstance(weight, (int, float))
+        if number and weight != 0:
             return weight * x
+        silenced = self.isinf(x) if number else self.equal(weight, 0) & self.isinf(x)
         # Only the infinities are selected away: elsewhere the product rule holds, for the gradient of the weight too.
         return weight * self.where(silenced, 0.0, x)
 
