@@ -3,7 +3,6 @@
 An adapter inherits them and overrides one where its framework's own primitive meets the contract too. The comments say what goes wrong otherwise.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -48,8 +47,9 @@ class ComposedOps(Ops):
         return self.where(x <= 0, 0.0, x)
 
     def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        largest = self._largest(x, axis=axis, keepdims=keepdims)
-        return self.where(self.any(self.isnan(x), axis=axis, keepdims=keepdims), math.nan, largest)
+        # XLA's max loses NaN. What is added is 0, or a NaN whose slope at the NaN is NaN too; a NaN that is only selected would have slope 0.
+        lost = self.sum(self.where(self.isnan(x), x, 0.0), axis=axis, keepdims=keepdims)
+        return self._largest(x, axis=axis, keepdims=keepdims) + self.square(lost)
 
     def _largest(self, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
         """The framework's own maximum along an axis, which may lose NaN, and splits the gradient of a tie."""
@@ -81,10 +81,16 @@ class ComposedOps(Ops):
         # TensorFlow gives the whole gradient to one side of a tie.
         return self.where(x > y, x, self.where(x < y, y, 0.5 * x + 0.5 * y))
 
+    def divide(self, x: Tensor, y: Tensor) -> Tensor:
+        # By the root of |y|, twice: XLA multiplies by the reciprocal, and that of 1e38 is subnormal, hence 0; y² in the slope is 0 for 1e-20.
+        root = self.stop_gradient(self._root(self.abs(y)))
+        return x / root / (y / root)
+
     def times(self, weight: Any, x: Tensor) -> Tensor:
-        silenced = self.isinf(x) if isinstance(weight, (int, float)) else self.equal(weight, 0) & self.isinf(x)
-        if isinstance(weight, (int, float)) and weight != 0:
+        number = isinstance(weight, (int, float))
+        if number and weight != 0:
             return weight * x
+        silenced = self.isinf(x) if number else self.equal(weight, 0) & self.isinf(x)
         # Only the infinities are selected away: elsewhere the product rule holds, for the gradient of the weight too.
         return weight * self.where(silenced, 0.0, x)
 

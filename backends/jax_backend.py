@@ -68,7 +68,11 @@ class JaxOps(ComposedOps):
         return _NAMES.get(x.dtype) or x.dtype.name
 
     def is_concrete(self, *tensors: Tensor) -> bool:
-        return not any(isinstance(x, jax.core.Tracer) or next(iter(x.devices())).platform != "cpu" for x in tensors)
+        # Of an array that is spread over several processes none holds all values.
+        for x in tensors:
+            if isinstance(x, jax.core.Tracer) or not x.is_fully_addressable or next(iter(x.devices())).platform != "cpu":
+                return False
+        return True
 
     def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
         return jnp.take_along_axis(x, jnp.expand_dims(ids, axis), axis=axis, mode="clip").squeeze(axis)

@@ -1,5 +1,6 @@
 """The exact reference: definitions in arithmetic of 1024 bits, on NumPy arrays of mpmath numbers. Slow, and only for measuring the others."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,7 @@ class MpmathOps(ComposedOps):
     abs = _elementwise(abs)
     sign = _elementwise(_EXACT.sign)
     square = _elementwise(lambda x: x * x)
+    divide = staticmethod(operator.truediv)
     sqrt = _elementwise(lambda x: _EXACT.nan if x < 0 else _EXACT.sqrt(x))
     exp = _elementwise(_EXACT.exp)
     expm1 = _elementwise(_expm1)

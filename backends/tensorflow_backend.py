@@ -67,9 +67,15 @@ class TensorflowOps(ComposedOps):
         return not any(tf.is_symbolic_tensor(x) or "CPU" not in x.device for x in tensors)
 
     def where(self, condition: Tensor, x: Any, y: Any) -> Tensor:
-        # A Python number takes the tensor's dtype, on whichever side it stands.
+        if tf.executing_eagerly():
+            return tf.where(condition, x, y)
+        # In a graph, a Python number does not take the dtype of the tensor on the other side by itself.
         dtype = getattr(x, "dtype", None) or getattr(y, "dtype", None)
         return tf.where(condition, tf.convert_to_tensor(x, dtype), tf.convert_to_tensor(y, dtype))
+
+    def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        # Only XLA loses NaN, and whether it is to compile a graph the graph does not know.
+        return tf.reduce_max(x, axis, keepdims) if tf.executing_eagerly() else super().max(x, axis, keepdims)
 
     def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
         axis %= x.shape.rank

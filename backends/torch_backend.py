@@ -22,10 +22,9 @@ _DTYPES["index"] = torch.int64  # gather takes no other
 class TorchOps(ComposedOps):
     name = "torch"
 
-    # torch.abs has slope 0 at 0, clamp slope 1 on the closed interval, maximum splits ties: native where ComposedOps has to compose.
-    abs = staticmethod(torch.abs)
     sign = staticmethod(torch.sign)
     square = staticmethod(torch.square)
+    divide = staticmethod(torch.div)
     exp = staticmethod(torch.exp)
     expm1 = staticmethod(torch.expm1)
     log = staticmethod(torch.log)
@@ -83,14 +82,20 @@ class TorchOps(ComposedOps):
     def stop_gradient(self, x: Tensor) -> Tensor:
         return x.detach()
 
+    # torch.abs has slope 0 at 0 and clamp slope 1 on the closed interval, but both have slope 0 at NaN: native where no gradient is wanted.
+
+    def abs(self, x: Tensor) -> Tensor:
+        # Times the sign, in a form that keeps NaN: torch.sign(NaN) is 0.
+        return x * torch.clamp(x.detach() / torch.finfo(x.dtype).tiny, -1, 1) if x.requires_grad else torch.abs(x)
+
     def clip(self, x: Tensor, low: Any, high: Any) -> Tensor:
-        return torch.clamp(x, low, high)
+        return super().clip(x, low, high) if x.requires_grad else torch.clamp(x, low, high)
 
     def minimum(self, x: Tensor, y: Tensor | float) -> Tensor:
-        return torch.clamp(x, max=y) if isinstance(y, (int, float)) else torch.minimum(x, y)
+        return self.clip(x, None, y) if isinstance(y, (int, float)) else torch.minimum(x, y)
 
     def maximum(self, x: Tensor, y: Tensor | float) -> Tensor:
-        return torch.clamp(x, min=y) if isinstance(y, (int, float)) else torch.maximum(x, y)
+        return self.clip(x, y, None) if isinstance(y, (int, float)) else torch.maximum(x, y)
 
     def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         return torch.sum(x, dim=axis, keepdim=keepdims)

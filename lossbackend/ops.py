@@ -7,7 +7,8 @@ Rules for all of them, unless said otherwise:
 
 * shapes broadcast as in NumPy, ``axis`` is one int (``None``: all axes), and a reduced axis is gone unless ``keepdims``;
 * the result has the floating dtype of the tensors that went in, and a Python number never changes it;
-* NaN in gives NaN out, at that element only (in that row, for a reduction);
+* NaN in gives NaN out, at that element only (in that row, for a reduction), and the slope there is never 0, which would train on
+  without a word: it is NaN, or 1 where the operation hands ``x`` on (``relu``, ``clip``, ``minimum``, ``maximum``);
 * the gradient is the derivative where there is one. Where there is none it is pinned, because the frameworks' own primitives disagree there.
 """
 
@@ -127,6 +128,10 @@ class Ops(Protocol):
         """``x`` kept within [low, high], either of which may be None. Slope 1 on the closed interval, 0 outside."""
         ...
 
+    def divide(self, x: Tensor, y: Tensor) -> Tensor:
+        """x / y for finite y ≠ 0, with its gradient, also where 1/y or y² leaves the range of the dtype."""
+        ...
+
     def where(self, condition: Tensor, x: Any, y: Any) -> Tensor:
         """``x`` where the condition holds, else ``y``.
 
@@ -165,7 +170,7 @@ class Ops(Protocol):
         ...
 
     def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """Largest entry. Ties share the gradient equally."""
+        """Largest entry. Ties share the gradient equally; in a row with a NaN at least the NaN itself has a gradient of NaN."""
         ...
 
     def any(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:

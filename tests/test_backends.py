@@ -1,5 +1,7 @@
 """Every adapter meets the Ops contract, and ``check_backend`` notices one that does not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,11 @@ def test_jax_meets_the_contract_in_float64(backend):
 
     with jax.enable_x64(True):
         check_backend(lb.get_backend("jax"))
+
+
+def test_jax_does_not_look_at_an_array_that_other_processes_hold():
+    pytest.importorskip("jax")
+    assert lb.get_backend("jax").is_concrete(SimpleNamespace(is_fully_addressable=False)) is False
 
 
 def test_the_exact_adapter_meets_the_contract_in_its_values():
@@ -79,6 +86,8 @@ def test_check_backend_notices_a_wrong_primitive(primitive, wrong):
         ("abs", "jnp.abs"),  # slope 1 at 0
         ("relu", "lambda self, x: jnp.maximum(x, 0)"),  # ½ at 0
         ("clip", "lambda self, x, low, high: jnp.clip(x, low, high)"),  # ½ at a bound
+        ("abs", "lambda self, x: jnp.where(x > 0, x, jnp.where(x < 0, -x, jnp.where(x != x, jnp.nan, 0.0)))"),  # 0 at NaN
+        ("divide", "lambda self, x, y: x / y"),  # 1/y flushed
         ("sqrt", "lambda self, x: jnp.sqrt(x)"),  # inf at 0
         ("stop_gradient", "lambda self, x: x"),
     ],

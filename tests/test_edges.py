@@ -35,7 +35,8 @@ def log_cosh(e):
     return e * e / 2 - e**4 / 12 + e**6 / 45 if abs(e) < 1e-2 else math.log(math.cosh(e))
 
 
-# One row per sample: y_true, y_pred, loss, gradient; None where no gradient is promised (the loss is infinite or NaN).
+# One row per sample: y_true, y_pred, loss, gradient; None where no gradient is promised (the loss is infinite or NaN). An error of NaN has a gradient
+# of NaN, because a plausible one would train on without a word.
 ELEMENTWISE = {
     "bce-probabilities": (
         "binary_crossentropy",
@@ -45,9 +46,9 @@ ELEMENTWISE = {
             (0, 0, 0, 1),
             (1, 1, 0, -1),
             (0, 1, SATURATED, 0),
-            (1, NAN, NAN, None),
-            (0, NAN, NAN, None),
-            (NAN, 0.5, NAN, None),
+            (1, NAN, NAN, NAN),
+            (0, NAN, NAN, NAN),
+            (NAN, 0.5, NAN, NAN),
             # outside [0, 1] as clipped
             (1, -0.5, SATURATED, 0),
             (0, -0.5, 0, 0),
@@ -94,9 +95,9 @@ ELEMENTWISE = {
             (1, -INF, INF, -1),
             (0.5, INF, INF, 0.5),
             (0.5, -INF, INF, -0.5),
-            (1, NAN, NAN, None),
-            (0, NAN, NAN, None),
-            (NAN, 0.0, NAN, None),
+            (1, NAN, NAN, NAN),
+            (0, NAN, NAN, NAN),
+            (NAN, 0.0, NAN, NAN),
             (0, 0, LOG2, 0.5),
             (1, 0, LOG2, -0.5),
             (0.25, 0, LOG2, 0.25),
@@ -146,9 +147,9 @@ ELEMENTWISE = {
             (-0.0, 0.5, 0, 0),
             (0.5, 1, 0.5 * math.log(0.5), -0.5),
             (1, 1, 0, -1),
-            (0, NAN, NAN, None),
-            (1, NAN, NAN, None),
-            (NAN, 0.5, NAN, None),
+            (0, NAN, NAN, NAN),
+            (1, NAN, NAN, NAN),
+            (NAN, 0.5, NAN, NAN),
             (-0.5, 0.5, NAN, None),
             # no clip at 1, neither of the label nor of the prediction
             (3, 5, 3 * math.log(0.6), -0.6),
@@ -160,6 +161,8 @@ ELEMENTWISE = {
             (1, INF, -INF, None),
             (1, -INF, SATURATED, 0),
             (INF, 1, INF, None),
+            (INF, INF, NAN, NAN),
+            (INF, 0, INF, None),
         ],
     ),
     "kld-epsilon": ("kl_divergence", {"epsilon": 0.25}, [(1, 0, 2 * LOG2, 0), (1, 0.125, 2 * LOG2, 0), (1, 0.25, 2 * LOG2, -4)]),
@@ -181,6 +184,10 @@ ELEMENTWISE = {
             (0, NAN, NAN, None),
             (NAN, 1, NAN, None),
             (NAN, INF, NAN, None),
+            # p - y log p with y infinite: the sign of log p decides, and nothing does where p is infinite too
+            (INF, 2, -INF, None),
+            (INF, 0.5, INF, None),
+            (INF, INF, NAN, None),
             (1, -1, NAN, None),
             (0, -1, NAN, None),
             (1, -2e-7, NAN, None),
@@ -202,6 +209,9 @@ ELEMENTWISE = {
             (2, 1, math.e - 2, math.e - 2),
             (0, -1e4, 0, 0),
             (3, -1e4, 3e4, -3),
+            (INF, 1, -INF, None),
+            (INF, -INF, INF, None),
+            (INF, INF, NAN, None),
             (1, 1e4, INF, None),
             (1, NAN, NAN, None),
             (NAN, 0, NAN, None),
@@ -210,22 +220,23 @@ ELEMENTWISE = {
     "mse": (
         "mean_squared_error",
         {},
-        [(0, 0, 0, 0), (1, 3, 4, 4), (0, -3, 9, -6), (1, INF, INF, None), (1, -INF, INF, None), (INF, 0, INF, None), (INF, INF, NAN, None)]
-        + [(1, NAN, NAN, None), (NAN, 1, NAN, None)],
+        [(0, 0, 0, 0), (1, 3, 4, 4), (0, -3, 9, -6), (1, INF, INF, None), (1, -INF, INF, None), (INF, 0, INF, None), (INF, INF, NAN, NAN)]
+        + [(INF, -INF, INF, None), (-INF, -INF, NAN, NAN), (1, NAN, NAN, NAN), (NAN, 1, NAN, NAN)],
     ),
     "mae": (
         "mean_absolute_error",
         {},
         [(0, 0, 0, 0), (2, 2, 0, 0), (1, 3, 2, 1), (1, -1, 2, -1), (1, INF, INF, None), (1, -INF, INF, None), (INF, 0, INF, None)]
-        + [(INF, INF, NAN, None), (1, NAN, NAN, None), (NAN, 1, NAN, None)],
+        + [(INF, INF, NAN, NAN), (INF, -INF, INF, None), (1, NAN, NAN, NAN), (NAN, 1, NAN, NAN)],
     ),
     "mape": (
         "mean_absolute_percentage_error",
         {},
         [(0, 0, 0, 0), (2, 2, 0, 0), (2, 3, 50, 50), (-2, -3, 50, -50), (-4, 0, 100, 25)]
+        + [(INF, 1, 100, 0), (-INF, 1, 100, 0), (INF, 0, 100, 0), (INF, INF, NAN, NAN), (INF, -INF, NAN, None), (INF, NAN, NAN, NAN)]
         # y = 0 is divided by epsilon
         + [(0, 1, 100 / EPS, 100 / EPS), (0, -1, 100 / EPS, -100 / EPS), (1e-9, 1, 100 / EPS * (1 - 1e-9), 100 / EPS)]
-        + [(1, INF, INF, None), (1, -INF, INF, None), (0, INF, INF, None), (1, NAN, NAN, None), (NAN, 1, NAN, None)],
+        + [(1, INF, INF, None), (1, -INF, INF, None), (0, INF, INF, None), (1, NAN, NAN, NAN), (NAN, 1, NAN, NAN)],
     ),
     "mape-epsilon": ("mean_absolute_percentage_error", {"epsilon": 0.5}, [(0, 1, 200, 200), (0.25, 0.75, 100, 200), (2, 3, 50, 50)]),
     "msle": (
@@ -242,8 +253,11 @@ ELEMENTWISE = {
             (3, 1, square(LOG2), -LOG2),
             (1, INF, INF, None),
             (INF, 1, INF, None),
-            (1, NAN, NAN, None),
-            (NAN, 1, NAN, None),
+            (INF, INF, NAN, NAN),
+            (-INF, 1, square(LOG2 - math.log1p(EPS)), LOG2 - math.log1p(EPS)),
+            (-INF, -INF, 0, 0),
+            (1, NAN, NAN, NAN),
+            (NAN, 1, NAN, NAN),
         ],
     ),
     "msle-epsilon": ("mean_squared_logarithmic_error", {"epsilon": 0.5}, [(1, 0, square(math.log(0.75)), 0), (1, 0.5, square(math.log(0.75)), None)]),
@@ -271,16 +285,16 @@ ELEMENTWISE = {
             (1, INF, INF, 1),
             (1, -INF, INF, -1),
             (INF, 1, INF, -1),
-            (0, NAN, NAN, None),
-            (NAN, 0, NAN, None),
-            (INF, INF, NAN, None),
+            (0, NAN, NAN, NAN),
+            (NAN, 0, NAN, NAN),
+            (INF, INF, NAN, NAN),
         ],
     ),
     "huber": (
         "huber",
         {},
         [(0, 0, 0, 0), (2, 2, 0, 0), (0, 0.5, 0.125, 0.5), (0, 1, 0.5, 1), (0, -1, 0.5, -1), (0, 2, 1.5, 1), (0, -3, 2.5, -1), (0, 1e38, 1e38, 1)]
-        + [(1, INF, INF, 1), (1, -INF, INF, -1), (INF, 1, INF, -1), (0, NAN, NAN, None), (NAN, 0, NAN, None), (INF, INF, NAN, None)],
+        + [(1, INF, INF, 1), (1, -INF, INF, -1), (INF, 1, INF, -1), (0, NAN, NAN, NAN), (NAN, 0, NAN, NAN), (INF, INF, NAN, NAN)],
     ),
     "huber-delta": (
         "huber",
@@ -314,15 +328,28 @@ ELEMENTWISE = {
         ],
     ),
     "hinge-binary-batch": ("hinge", {}, [(0, 0.5, 1.5, 1), (1, 0.5, 0.5, -1)]),
-    "hinge-pm1": ("hinge", {"labels": "pm1"}, [(0, 3, 1, 0), (1, 0.5, 0.5, -1), (-1, 0.5, 1.5, 1), (2, 0.25, 0.5, -2)]),
-    "hinge-binary": ("hinge", {"labels": "binary"}, [(0, 0.5, 1.5, 1), (1, 0.5, 0.5, -1), (0.5, 3, 1, 0), (-1, 1, 4, 3)]),
+    # a label of 0 is indifferent to every prediction, an infinite one too
+    "hinge-pm1": (
+        "hinge",
+        {"labels": "pm1"},
+        [(0, 3, 1, 0), (0, INF, 1, 0), (0, -INF, 1, 0), (0, NAN, NAN, None), (1, 0.5, 0.5, -1), (-1, 0.5, 1.5, 1), (2, 0.25, 0.5, -2)],
+    ),
+    "hinge-binary": (
+        "hinge",
+        {"labels": "binary"},
+        [(0.5, INF, 1, 0), (1, INF, 0, 0), (0, INF, INF, 1), (0, -INF, 0, 0), (0, 0.5, 1.5, 1), (1, 0.5, 0.5, -1), (0.5, 3, 1, 0), (-1, 1, 4, 3)],
+    ),
     "squared_hinge": (
         "squared_hinge",
         {},
         [(1, 0, 1, -2), (-1, 0, 1, 2), (0, 0, 1, 2), (1, 1, 0, 0), (-1, -1, 0, 0), (1, 2, 0, 0), (1, 0.5, 0.25, -1), (0, 0.5, 2.25, 3)]
         + [(1, INF, 0, 0), (-1, INF, INF, None), (1, -INF, INF, None), (-1, -INF, 0, 0), (1, NAN, NAN, None), (NAN, 1, NAN, None)],
     ),
-    "squared_hinge-pm1": ("squared_hinge", {"labels": "pm1"}, [(0, 3, 1, 0), (1, 0.5, 0.25, -1), (-1, 0.5, 2.25, 3)]),
+    "squared_hinge-pm1": (
+        "squared_hinge",
+        {"labels": "pm1"},
+        [(0, 3, 1, 0), (0, INF, 1, 0), (0, -INF, 1, 0), (1, 0.5, 0.25, -1), (-1, 0.5, 2.25, 3)],
+    ),
     "squared_hinge-binary": ("squared_hinge", {"labels": "binary"}, [(0, 0.5, 2.25, 3), (1, 0.5, 0.25, -1), (0.5, 3, 1, 0)]),
 }
 
@@ -582,6 +609,17 @@ def test_gradient(differentiable, dtype, case):
     assert wrong == []
 
 
+@pytest.mark.parametrize("case", [case for case in TABLE if TABLE[case][0] not in ("sparse_categorical_crossentropy", "categorical_hinge")])
+@FLOATS
+def test_gradient_by_the_labels(differentiable, dtype, case):
+    """Soft labels may be trained: where the loss is finite so is their gradient, or its exact value is infinite, but never NaN."""
+    function, y_true, y_pred, losses, _ = columns(TABLE[case], dtype)
+    slopes = differentiable.grad(lambda y: function(y, differentiable.tensor(y_pred)), y_true)
+    assert slopes.dtype == dtype
+    rows = zip(TABLE[case][2], slopes, losses, strict=True)
+    assert [(row, got) for row, got, loss in rows if loss is not None and math.isfinite(loss) and np.isnan(got).any()] == []
+
+
 @pytest.mark.parametrize("case", TABLE)
 def test_a_large_batch(backend, case):
     """The same rows many times over, which a backend may split, compile or run on several threads."""
@@ -622,9 +660,11 @@ def test_nan_stays_in_its_sample(backend, dtype):
         assert np.isnan(np.delete(result, sound)).all(), name
         np.testing.assert_allclose(result[sound], values[sound], rtol=0, atol=8 * float((np.finfo(dtype).eps * scales).max()), err_msg=name)
         if backend.grad:
-            gradient = backend.grad(lambda p, f=function, y=y_true: f(backend.tensor(y), p), y_pred)[sound]
+            gradient = backend.grad(lambda p, f=function, y=y_true: f(backend.tensor(y), p), y_pred)
+            # The line of hinge has the same slope everywhere.
+            assert np.isnan(gradient[1, 2]) or name == "hinge", name
             size = np.abs(slopes[sound]).max()
-            np.testing.assert_allclose(gradient, slopes[sound], rtol=0, atol=64 * float(np.finfo(dtype).eps * size), err_msg=name)
+            np.testing.assert_allclose(gradient[sound], slopes[sound], rtol=0, atol=64 * float(np.finfo(dtype).eps * size), err_msg=name)
 
 
 @pytest.mark.parametrize("name", EVERY_LOSS)

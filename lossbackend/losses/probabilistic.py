@@ -1,4 +1,8 @@
-"""Losses of probabilities, logits and rates. log is the natural logarithm, ε is epsilon() by default, ỹ are smoothed labels."""
+"""Losses of probabilities, logits and rates. log is the natural logarithm, ε is epsilon() by default, ỹ are smoothed labels.
+
+What holds for every loss here: y_true and y_pred of different shapes are a ValueError (only (N,) with (N, 1) is understood), so is an option out of
+its range, and a TypeError what holds no real numbers; the result has y_pred's dtype, float32 where that is half precision or no float.
+"""
 
 import math
 from typing import Any
@@ -38,10 +42,10 @@ def categorical_crossentropy(
 ) -> Tensor:
     """Cross-entropy of one-hot labels or class probabilities, −Σ w ỹ log p along the class axis, with ỹ = y(1 − α) + α/C.
 
-    y_true and y_pred have one shape, the result is without ``axis``. Probabilities are divided by their sum and clipped to [ε, 1], so a loss is at
-    most 16.118 and has gradient 0 there; with ``from_logits`` log p = log_softmax(z), which saturates nowhere. α is ``label_smoothing`` in [0, 1]; w
-    is ``class_weight``, C numbers or {class: weight}. ValueError for C = 1, and for integer class ids (see sparse_categorical_crossentropy).
-    Source: Keras 1; label smoothing: Szegedy et al., CVPR 2016, section 7.
+    y_true and y_pred have one shape, else ValueError; the result is without ``axis``, ≥ 0 for labels in [0, 1], of y_pred's dtype. Probabilities are
+    divided by their sum and clipped to [ε, 1], so a loss is at most 16.118 and has gradient 0 there; with ``from_logits`` log p = log_softmax(z),
+    which saturates nowhere. α is ``label_smoothing`` in [0, 1]; w is ``class_weight``, C numbers or {class: weight}. ValueError for C = 1, and for
+    integer class ids (see sparse_categorical_crossentropy). Source: Keras 1; label smoothing: Szegedy et al., CVPR 2016, section 7.
 
     >>> categorical_crossentropy([[0.0, 1.0]], [[0.5, 0.5]])
     array([0.69314...], dtype=float32)
@@ -65,9 +69,9 @@ def sparse_categorical_crossentropy(
 ) -> Tensor:
     """Cross-entropy of integer class ids, −w log p of the true class: categorical_crossentropy of the one-hot labels, in every option.
 
-    y_true has y_pred's shape without ``axis``, or with size 1 there; the result is without ``axis``. Entries of ``ignore_class`` give 0 and are not
-    counted in a mean. An id outside 0 … C − 1 is a ValueError where values can be looked at, and a NaN for its sample under tracing. The fourth
-    positional parameter is ``axis``, as in Keras 2.3 (it is ignore_class in Keras 3). Source: Keras 1.
+    y_true has y_pred's shape without ``axis``, or with size 1 there, else ValueError; the result is without ``axis``, ≥ 0, of y_pred's dtype. Entries
+    of ``ignore_class`` give 0 and are not counted in a mean. An id outside 0 … C − 1 is a ValueError where values can be looked at, and a NaN for its
+    sample under tracing. The fourth positional parameter is ``axis``, as in Keras 2.3 (it is ignore_class in Keras 3). Source: Keras 1.
 
     >>> sparse_categorical_crossentropy([1], [[0.5, 0.5]])
     array([0.69314...], dtype=float32)
@@ -91,9 +95,10 @@ def binary_crossentropy(
 ) -> Tensor:
     """Cross-entropy of independent yes-or-no labels, mean(−w ỹ log p − (1 − ỹ) log(1 − p)) along ``axis``, with ỹ = y(1 − α) + α/2.
 
-    y_true and y_pred have one shape, the result is without ``axis``. p and 1 − p are kept at ε or above, so a loss is at most 16.118 and has
-    gradient 0 there; with ``from_logits`` the loss is mean(w ỹ softplus(−z) + (1 − ỹ) softplus(z)), which saturates nowhere: use logits where you
-    can. α is ``label_smoothing`` in [0, 1]; w is ``pos_weight``, a number or one per entry of the last axis. Source: Keras 1.
+    y_true and y_pred have one shape, else ValueError; the result is without ``axis``, ≥ 0 for labels in [0, 1], of y_pred's dtype. p and 1 − p are
+    kept at ε or above, so a loss is at most 16.118 and has gradient 0 there; with ``from_logits`` the loss is mean(w ỹ softplus(−z) + (1 − ỹ)
+    softplus(z)), which saturates nowhere: use logits where you can. α is ``label_smoothing`` in [0, 1]; w is ``pos_weight``, a number or one per
+    entry of the last axis. Source: Keras 1.
 
     >>> binary_crossentropy([[1.0, 0.0]], [[0.5, 0.0]])
     array([0.34657...], dtype=float32)
@@ -117,8 +122,9 @@ def binary_crossentropy(
 def kl_divergence(ops: Ops, y_true: Distribution, y_pred: DistributionOrLogits, *, epsilon: Epsilon = None, from_logits: Flag = False) -> Tensor:
     """Kullback–Leibler divergence of p from y, Σ y(log y − log max(p, ε)) over the last axis, an entry with y = 0 contributing 0.
 
-    y_true and y_pred have one shape [..., C], the result [...]; with ``from_logits`` log p = log_softmax(z). Neither is renormalised, so it is
-    negative where p sums to more than y. y < 0 gives NaN. Source: Kullback and Leibler, Annals of Mathematical Statistics 22 (1951) 79.
+    y_true and y_pred have one shape [..., C], else ValueError; the result [...] is of y_pred's dtype; with ``from_logits`` log p = log_softmax(z).
+    Neither is renormalised, so it is negative where p sums to more than y. y < 0 gives NaN. Source: Kullback and Leibler, Annals of Mathematical
+    Statistics 22 (1951) 79.
 
     >>> kl_divergence([[0.5, 0.5]], [[0.25, 0.75]])
     array([0.14384...], dtype=float32)
@@ -132,8 +138,8 @@ def kl_divergence(ops: Ops, y_true: Distribution, y_pred: DistributionOrLogits, 
 def poisson(ops: Ops, y_true: Count, y_pred: RateOrLog, *, epsilon: Epsilon = None, log_input: Flag = False) -> Tensor:
     """Negative log-likelihood of counts y under Poisson rates p, without the term in y alone: mean(p − y log(p + ε)).
 
-    y_true and y_pred have one shape [..., D], the result [...]; with ``log_input`` y_pred is z = log p, and the loss mean(eᶻ − y z). p < −ε gives
-    NaN. Source: Keras 1.
+    y_true and y_pred have one shape [..., D], else ValueError; the result [...] is of y_pred's dtype; with ``log_input`` y_pred is z = log p, and the
+    loss mean(eᶻ − y z). p < −ε gives NaN. Source: Keras 1.
 
     >>> poisson([[1.0]], [[2.0]])
     array([1.30685...], dtype=float32)
@@ -142,10 +148,9 @@ def poisson(ops: Ops, y_true: Count, y_pred: RateOrLog, *, epsilon: Epsilon = No
     if log_input:
         power = ops.exp(y_pred)
         return ops.mean(power - ops.times(y_true, ops.where(ops.isinf(power), 0.0, y_pred)), axis=-1)
-    finite = ops.where(ops.equal(y_pred, math.inf), 0.0, y_pred)
-    rate = finite + epsilon
+    rate = y_pred + epsilon
     # 0 · log 0 is 0, and so is its slope.
-    rate = ops.where(ops.equal(y_true, 0) & ops.equal(rate, 0), 1.0, rate)
+    rate = ops.where(ops.equal(y_pred, math.inf) | ops.equal(y_true, 0) & ops.equal(rate, 0), 1.0, rate)
     return ops.mean(y_pred - y_true * ops.log(rate), axis=-1)
 
 
@@ -156,9 +161,7 @@ def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, eps
     else:
         total = ops.sum(y_pred, axis=axis, keepdims=True)
         total = ops.where(ops.equal(total, 0), 1.0, ops.where(ops.isinf(total), math.nan, total))
-        # p/Σp by way of √Σp: XLA multiplies by reciprocals, and that of 1e38 is subnormal, hence 0; the square of 1e-20, in the slope, is 0 too.
-        root = ops.stop_gradient(ops.sqrt(ops.abs(total)))
-        log_p = ops.log(ops.clip(y_pred / root / (total / root), epsilon, 1.0))
+        log_p = ops.log(ops.clip(ops.divide(y_pred, total), epsilon, 1.0))
     return log_p if class_weight is None else ops.times(along_axis(ops, class_weight, y_pred, axis), log_p)
 
 

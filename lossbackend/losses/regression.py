@@ -1,4 +1,8 @@
-"""Losses of real numbers. e = p − y is the error, and the mean goes over the last axis."""
+"""Losses of real numbers. e = p − y is the error, and the mean goes over the last axis.
+
+What holds for every loss here: y_true and y_pred of different shapes are a ValueError (only (N,) with (N, 1) is understood), so is an option out of
+its range, and a TypeError what holds no real numbers; the result has y_pred's dtype, float32 where that is half precision or no float.
+"""
 
 import math
 
@@ -13,7 +17,7 @@ _COSH_MINUS_1 = tuple(1 / math.factorial(2 * k) for k in range(10, 0, -1))
 def mean_squared_error(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
     """Mean squared error, mean e².
 
-    y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 1.
+    y_true and y_pred have one shape [..., D], else ValueError; the result [...] is ≥ 0, of y_pred's dtype. Source: Keras 1.
 
     >>> mean_squared_error([[0.0, 1.0]], [[1.0, 3.0]])
     array([2.5], dtype=float32)
@@ -25,7 +29,7 @@ def mean_squared_error(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
 def mean_absolute_error(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
     """Mean absolute error, mean |e|; gradient 0 at e = 0.
 
-    y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 1.
+    y_true and y_pred have one shape [..., D], else ValueError; the result [...] is ≥ 0, of y_pred's dtype. Source: Keras 1.
 
     >>> mean_absolute_error([[0.0, 1.0]], [[1.0, 3.0]])
     array([1.5], dtype=float32)
@@ -37,19 +41,25 @@ def mean_absolute_error(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
 def mean_absolute_percentage_error(ops: Ops, y_true: Real, y_pred: Real, *, epsilon: Epsilon = None) -> Tensor:
     """Mean absolute percentage error, 100 · mean(|e| / max(|y|, ε)), in percent.
 
-    y_true and y_pred have one shape [..., D], the result [...]; ε = epsilon() by default. Source: Keras 1.
+    y_true and y_pred have one shape [..., D], else ValueError; the result [...] is ≥ 0, of y_pred's dtype; ε = ``epsilon``, in (0, 1), epsilon() by
+    default. Source: Keras 1.
 
     >>> mean_absolute_percentage_error([[2.0, 4.0]], [[1.0, 5.0]])
     array([37.5], dtype=float32)
     """
-    return 100.0 * ops.mean(ops.abs(y_pred - y_true) / ops.maximum(ops.abs(y_true), epsilon), axis=-1)
+    # Every finite p is 100 % away from an infinite y, where inf / inf would be NaN.
+    endless = ops.isinf(y_true) & (ops.abs(y_pred) < math.inf)
+    y_true = ops.where(endless, 1.0, y_true)
+    relative = ops.abs(y_pred - y_true) / ops.maximum(ops.abs(y_true), epsilon)
+    return 100.0 * ops.mean(ops.where(endless, 1.0, relative), axis=-1)
 
 
 @loss(aliases=("msle", "MSLE"))
 def mean_squared_logarithmic_error(ops: Ops, y_true: Amount, y_pred: Real, *, epsilon: Epsilon = None) -> Tensor:
     """Mean squared logarithmic error, mean (log(1 + max(p, ε)) − log(1 + max(y, ε)))²; gradient 0 at p < ε.
 
-    y_true and y_pred have one shape [..., D], the result [...]; ε = epsilon() by default. Source: Keras 1.
+    y_true and y_pred have one shape [..., D], else ValueError; the result [...] is ≥ 0, of y_pred's dtype; ε = ``epsilon``, in (0, 1), epsilon() by
+    default. Source: Keras 1.
 
     >>> mean_squared_logarithmic_error([[0.0]], [[1.0]])
     array([0.48045...], dtype=float32)
@@ -62,7 +72,7 @@ def mean_squared_logarithmic_error(ops: Ops, y_true: Amount, y_pred: Real, *, ep
 def log_cosh(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
     """Logarithm of the hyperbolic cosine of the error, mean log cosh e: e²/2 near 0, |e| − log 2 far out; gradient tanh(e).
 
-    y_true and y_pred have one shape [..., D], the result [...]. Source: Keras 2.0.4.
+    y_true and y_pred have one shape [..., D], else ValueError; the result [...] is ≥ 0, of y_pred's dtype. Source: Keras 2.0.4.
 
     >>> log_cosh([[0.0]], [[1.0]])
     array([0.43378...], dtype=float32)
@@ -84,8 +94,8 @@ def log_cosh(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
 def huber(ops: Ops, y_true: Real, y_pred: Real, delta: Positive = 1.0) -> Tensor:
     """Huber loss, mean(½q² + δ relu(|e| − δ)) with q = clip(e, −δ, δ): e²/2 up to δ, a line of slope δ from there.
 
-    y_true and y_pred have one shape [..., D], the result [...]; δ > 0, else ValueError. Source: Huber, Annals of Mathematical Statistics 35 (1964)
-    73.
+    y_true and y_pred have one shape [..., D], else ValueError; the result [...] is ≥ 0, of y_pred's dtype; δ > 0, else ValueError. Source: Huber,
+    Annals of Mathematical Statistics 35 (1964) 73.
 
     >>> huber([[0.0, 0.0]], [[0.5, 3.0]])
     array([1.3125], dtype=float32)
@@ -100,7 +110,8 @@ def huber(ops: Ops, y_true: Real, y_pred: Real, delta: Positive = 1.0) -> Tensor
 def cosine_similarity(ops: Ops, y_true: Real, y_pred: Real, axis: Axis = -1) -> Tensor:
     """Negative cosine of the angle between y and p, −Σ ŷ p̂ along ``axis``: −1 for the same direction, 1 for the opposite one.
 
-    y_true and y_pred have one shape, the result is without ``axis``. A zero vector gives 0, with gradient 0. Source: Keras 2.3.
+    y_true and y_pred have one shape, else ValueError; the result is without ``axis``, in [−1, 1], of y_pred's dtype. A zero vector gives 0, with
+    gradient 0. Source: Keras 2.3.
 
     >>> cosine_similarity([[3.0, 4.0]], [[4.0, 3.0]])
     array([-0.96...], dtype=float32)
@@ -115,8 +126,6 @@ def _direction(ops: Ops, vector: Tensor, axis: int) -> Tensor:
     # Squares of 1e-25 or 1e25 leave the range of float32. A vector scaled by its largest entry has a norm of 1 or more, and the same direction.
     largest = ops.stop_gradient(ops.max(ops.abs(vector), axis=axis, keepdims=True))
     zero = ops.equal(largest, 0)
-    # By its root, twice: XLA multiplies by the reciprocal, and that of 1e38 is subnormal, hence 0.
-    root = ops.sqrt(ops.where(zero, 1.0, largest))
-    scaled = vector / root / root
+    scaled = ops.divide(vector, ops.where(zero, 1.0, largest))
     norm = ops.sqrt(ops.sum(ops.square(scaled), axis=axis, keepdims=True))
     return ops.where(zero, 0.0, scaled / ops.where(zero, 1.0, norm))

@@ -13,9 +13,9 @@ INF, NAN = math.inf, math.nan
 
 # Of each elementwise primitive: (x, value, slope), where a slope of None is not pinned.
 _POINTS: dict[str, list[tuple[float, float, float | None]]] = {
-    "abs": [(-2, 2, -1), (0, 0, 0), (3, 3, 1), (INF, INF, 1), (-INF, INF, -1), (NAN, NAN, None)],
+    "abs": [(-2, 2, -1), (0, 0, 0), (3, 3, 1), (INF, INF, 1), (-INF, INF, -1), (NAN, NAN, NAN)],
     "sign": [(-2, -1, 0), (0, 0, 0), (3, 1, 0), (INF, 1, 0), (-INF, -1, 0)],
-    "square": [(-3, 9, -6), (0, 0, 0), (INF, INF, INF), (NAN, NAN, None)],
+    "square": [(-3, 9, -6), (0, 0, 0), (INF, INF, INF), (NAN, NAN, NAN)],
     "sqrt": [(4, 2, 0.25), (0, 0, 0), (1e-30, math.sqrt(1e-30), 0.5 / math.sqrt(1e-30)), (INF, INF, 0), (-1, NAN, None), (NAN, NAN, None)],
     "exp": [(0, 1, 1), (1, math.e, math.e), (-20, math.exp(-20), math.exp(-20)), (-INF, 0, 0), (INF, INF, None), (NAN, NAN, None)],
     "expm1": [(0, 0, 1), (1e-6, math.expm1(1e-6), math.exp(1e-6)), (1, math.e - 1, math.e), (-INF, -1, 0), (INF, INF, None), (NAN, NAN, None)],
@@ -33,7 +33,7 @@ _POINTS: dict[str, list[tuple[float, float, float | None]]] = {
         (-INF, 0, 0),
         (NAN, NAN, None),
     ],
-    "relu": [(-2, 0, 0), (0, 0, 0), (3, 3, 1), (INF, INF, 1), (-INF, 0, 0), (NAN, NAN, None)],
+    "relu": [(-2, 0, 0), (0, 0, 0), (3, 3, 1), (INF, INF, 1), (-INF, 0, 0), (NAN, NAN, 1)],
 }
 
 
@@ -85,19 +85,26 @@ class _Contract:
             self.gradient(name, function, inputs, [slope for _, _, slope in points])
         x = [-2.0, -1.0, 0.0, 1.0, 2.0, INF, -INF, NAN]
         self.expect("clip", ops.clip(self.tensor(x), -1.0, 1.0), [-1.0, -1.0, 0.0, 1.0, 1.0, 1.0, -1.0, NAN])
-        self.gradient("clip", lambda t: ops.clip(t, -1.0, 1.0), x[:7], [0, 1, 1, 1, 0, 0, 0])
+        self.gradient("clip", lambda t: ops.clip(t, -1.0, 1.0), x, [0, 1, 1, 1, 0, 0, 0, 1])
         self.expect("clip with a low bound", ops.clip(self.tensor(x), 1.0, None), [1.0, 1.0, 1.0, 1.0, 2.0, INF, 1.0, NAN])
         self.expect("clip with a high bound", ops.clip(self.tensor(x), None, 1.0), [-2.0, -1.0, 0.0, 1.0, 1.0, 1.0, -INF, NAN])
         for name, values, slopes, numbers, ties in (
-            ("maximum", [1.0, 1.0, 2.0, INF, NAN], [0, 0.5, 1], [1.0, 1.0, 2.0, INF, NAN], [0, 1, 1]),
-            ("minimum", [0.0, 1.0, 1.0, 1.0, NAN], [1, 0.5, 0], [0.0, 1.0, 1.0, 1.0, NAN], [1, 1, 0]),
+            ("maximum", [1.0, 1.0, 2.0, INF, NAN], [0, 0.5, 1], [1.0, 1.0, 2.0, INF, NAN], [0, 1, 1, 1, 1]),
+            ("minimum", [0.0, 1.0, 1.0, 1.0, NAN], [1, 0.5, 0], [0.0, 1.0, 1.0, 1.0, NAN], [1, 1, 0, 0, 1]),
         ):
             function = getattr(ops, name)
             first, second = self.tensor([0.0, 1.0, 2.0, INF, NAN]), self.tensor([1.0] * 5)
             self.expect(name, function(first, second), values)
             self.expect(f"{name} with a number", function(first, 1.0), numbers)
             self.gradient(f"{name}, ties", functools.partial(function, y=self.tensor([1.0] * 3)), [0.0, 1.0, 2.0], slopes)
-            self.gradient(f"{name} with a number, ties", functools.partial(function, y=1.0), [0.0, 1.0, 2.0], ties)
+            self.gradient(f"{name} with a number, ties", functools.partial(function, y=1.0), [0.0, 1.0, 2.0, INF, NAN], ties)
+        # Of every one of these divisors but the first, the reciprocal or the square leaves the range of the dtype.
+        divisors = [-1.5, 2.0**-66, 2.0**-122, 2.0**127]
+        if "float32" not in (self.dtype, self.requested):
+            divisors = [-1.5, 2.0**-530, 2.0**-1019, 2.0**1023]
+        dividends = self.tensor([[1.5 * y, 0.5 * y] for y in divisors])
+        self.expect("divide", ops.divide(dividends, self.tensor([[y] for y in divisors])), [[1.5, 0.5]] * 4)
+        self.gradient("divide", lambda y: ops.divide(dividends[:3], y), [[y] for y in divisors[:3]], [[-2.0 / y] for y in divisors[:3]])
 
     def selecting(self) -> None:
         ops = self.ops
@@ -136,6 +143,7 @@ class _Contract:
             self.expect(f"{name} of NaN", function(self.tensor([[1.0, NAN], [1.0, 2.0]]), axis=-1)[:1], [NAN])
         self.expect("sum over an empty axis", ops.sum(self.tensor(np.zeros((2, 0))), axis=-1), [0.0, 0.0])
         self.gradient("max, ties", lambda t: ops.max(t, axis=-1), [[1.0, 3.0, 3.0]], [[0, 0.5, 0.5]])
+        self.gradient("max of NaN", lambda t: ops.max(t, axis=-1), [[1.0, NAN], [1.0, 2.0]], [[None, NAN], [0, 1]])
         truths = ops.asarray(np.array([[True, False], [True, True]]))
         self.expect("any", ops.any(truths, axis=-1), [True, True])
         self.expect("all", ops.all(truths, axis=-1), [False, True])
