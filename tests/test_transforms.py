@@ -181,7 +181,7 @@ def test_without_a_framework_there_is_no_gradient(monkeypatch):
 
 
 @pytest.mark.parametrize("transform", [lb.jit, lb.value_and_grad], ids=["jit", "value_and_grad"])
-@pytest.mark.parametrize("wrong", [3, "mse", np.mean, None, lb.Huber], ids=repr)
+@pytest.mark.parametrize("wrong", [3, "mse", np.mean, None, lb.Huber], ids=["number", "name", "function", "None", "class"])
 def test_what_is_no_loss(transform, wrong):
     with pytest.raises(TypeError, match=f"{transform.__name__}: expected a loss function or a loss object"):
         transform(wrong)
