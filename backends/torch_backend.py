@@ -85,8 +85,8 @@ class TorchOps(ComposedOps):
     # torch.abs has slope 0 at 0 and clamp slope 1 on the closed interval, but both have slope 0 at NaN: native where no gradient is wanted.
 
     def abs(self, x: Tensor) -> Tensor:
-        # Times the sign, in a form that keeps NaN: torch.sign(NaN) is 0.
-        return x * torch.clamp(x.detach() / torch.finfo(x.dtype).tiny, -1, 1) if x.requires_grad else torch.abs(x)
+        # Times 1, which is NaN at NaN: the slope is that NaN times the sign.
+        return torch.abs(x) * torch.clamp(x.detach(), 1, 1) if x.requires_grad else torch.abs(x)
 
     def clip(self, x: Tensor, low: Any, high: Any) -> Tensor:
         return super().clip(x, low, high) if x.requires_grad else torch.clamp(x, low, high)
