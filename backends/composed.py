@@ -14,6 +14,7 @@ class ComposedOps(Ops):
     """What an adapter need not write."""
 
     differentiable = True
+    in_parts = False
 
     def abs(self, x: Tensor) -> Tensor:
         # |x|' at 0 is 1 in JAX. The sign is a constant of the derivative, so it is 0 here, and every higher derivative is 0.
@@ -119,7 +120,7 @@ class ComposedOps(Ops):
         total = self.where(endless, largest, self.where(endless, 0.0, largest) + log_total)
         return total if keepdims else self.squeeze(total, axis=axis)
 
-    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
+    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
         return definition(self, y_true, y_pred, **options)
 
     def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:

@@ -80,7 +80,7 @@ class JaxOps(ComposedOps):
     def one_hot(self, ids: Tensor, classes: int, dtype: str = "float32") -> Tensor:
         return jax.nn.one_hot(ids, classes, dtype=jax.dtypes.canonicalize_dtype(dtype))
 
-    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
+    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
         if isinstance(y_true, jax.core.Tracer) or isinstance(y_pred, jax.core.Tracer):
             return definition(self, y_true, y_pred, **options)
         try:

@@ -32,7 +32,6 @@ class TensorflowOps(ComposedOps):
     reshape = staticmethod(tf.reshape)
     expand_dims = staticmethod(tf.expand_dims)
     squeeze = staticmethod(tf.squeeze)
-    concat = staticmethod(tf.concat)
     stop_gradient = staticmethod(tf.stop_gradient)
     _root = staticmethod(tf.sqrt)
     _log1p = staticmethod(tf.math.log1p)
@@ -86,6 +85,9 @@ class TensorflowOps(ComposedOps):
     def one_hot(self, ids: Tensor, classes: int, dtype: str = "float32") -> Tensor:
         # tf.one_hot makes no bools.
         return tf.cast(tf.equal(tf.expand_dims(ids, -1), tf.range(classes, dtype=ids.dtype)), dtype)
+
+    def concat(self, tensors: list[Tensor], axis: int = 0) -> Tensor:
+        return tf.concat(tensors, axis)
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         with tf.GradientTape() as tape:

@@ -1,10 +1,11 @@
 """The PyTorch adapter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from lossbackend.backends.blocks import as_rows, rows_of
 from lossbackend.backends.composed import ComposedOps
 from torch.utils._pytree import register_pytree_node
 
@@ -17,10 +18,13 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _DTYPES["index"] = torch.int64  # gather takes no other
+# A block's temporaries stay in the cache, and it is long enough for torch to use every core on it.
+_BLOCK = 1 << 17
 
 
 class TorchOps(ComposedOps):
     name = "torch"
+    in_parts = True
 
     sign = staticmethod(torch.sign)
     square = staticmethod(torch.square)
@@ -124,6 +128,16 @@ class TorchOps(ComposedOps):
 
     def concat(self, tensors: list[Tensor], axis: int = 0) -> Tensor:
         return torch.cat(tensors, dim=axis)
+
+    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
+        if axis is None or y_pred.numel() < 2 * _BLOCK or not self.is_concrete(y_true, y_pred):
+            return definition(self, y_true, y_pred, **options)
+        shape = y_pred.shape[:axis] + y_pred.shape[axis + 1 :]
+        y_true, y_pred = as_rows(y_true, y_pred, axis)
+        rows = rows_of(y_pred.shape, _BLOCK)
+        # Not slices: the gradient of each would be a tensor of the whole size.
+        blocks = zip(y_true.split(rows), y_pred.split(rows), strict=True)
+        return torch.cat([definition(self, true, pred, **options) for true, pred in blocks]).reshape(shape)
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         if torch.compiler.is_compiling():

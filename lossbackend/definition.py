@@ -64,6 +64,9 @@ T = TypeVar("T")
 # What stands in for an entry that a mask, a weight of 0 or ignore_class leaves out: ordinary input of any loss, away from every kink and pole.
 _HARMLESS_TRUE, _HARMLESS_PRED = 1.0, 0.5
 
+# How many samples, and as many again, tell whether a loss may be computed in parts.
+_PROBED = 8
+
 # The dtypes that losses are computed in; others are cast to float32.
 _COMPUTED = frozenset({"float32", "float64", "longdouble", "float128", "float96"})
 
@@ -89,6 +92,9 @@ class Definition:
         self.aliases = aliases
         self.sparse = sparse
         self.min_classes = min_classes
+        # Whether the samples may be computed in parts, by the options of the call: known of the losses here, found out of a user's.
+        own = interacting or formula.__module__.startswith("lossbackend.")
+        self.independent: dict[Any, bool] | None = None if own else {}
         self.interacting = interacting
         self.targets = (parameters[1].name, parameters[2].name)
         self.kinds = {"y_true": checking.kind_of(parameters[1].annotation), "y_pred": checking.kind_of(parameters[2].annotation)}
@@ -309,7 +315,8 @@ def evaluate(
     if isinstance(size, int) and size == 0:
         values = ops.sum(y_pred, axis=axis)
     else:
-        values = ops.run(definition.formula, y_true, y_pred, options)
+        apart = axis > 0 and _independent(ops, definition, y_true, y_pred, options)
+        values = ops.run(definition.formula, y_true, y_pred, options, axis if apart else None)
         if not ops.is_tensor(values):
             raise TypeError(f"{name}: the definition returned {values!r}, it has to return a tensor with one loss per sample")
         if not _same_shape(ops.shape(values), sample_shape):
@@ -324,6 +331,40 @@ def evaluate(
         if options[option] is not None:
             true_class_weights = functools.partial(_true_class_weights, ops, options[option], y_true, y_pred, axis, definition.sparse)
     return Losses(ops, values, unmasked, selected, weights, true_class_weights)
+
+
+def _independent(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, options: dict[str, Any]) -> bool:
+    """Whether the loss of each sample is the same without the others: of a user's definition, which may have forgotten to say, a few samples tell."""
+    if definition.independent is None:
+        return not definition.interacting
+    if not ops.in_parts or not ops.is_concrete(y_true, y_pred) or ops.shape(y_pred)[0] < 2 * _PROBED:
+        return False
+    try:
+        key = tuple(options.items())
+        known = definition.independent.get(key)
+    except TypeError:
+        # A tensor among the options, which may hold something for every sample.
+        return False
+    if known is None:
+        known = definition.independent[key] = _probe(ops, definition, y_true, y_pred, options)
+    return known
+
+
+def _probe(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, options: dict[str, Any]) -> bool:
+    """Whether f(x) of samples from all over the batch is f of the first half of them, and f of the other."""
+    samples = ops.shape(y_pred)[0]
+    chosen = [samples * i // (2 * _PROBED) for i in range(2 * _PROBED)]
+    y_true, y_pred = ops.stop_gradient(y_true)[chosen], ops.stop_gradient(y_pred)[chosen]
+    try:
+        whole, *halves = [
+            ops.to_numpy(ops.run(definition.formula, y_true[part], y_pred[part], options))
+            for part in (slice(None), slice(None, _PROBED), slice(_PROBED, None))
+        ]
+        # What is the same for all samples tells nothing.
+        return bool(np.ptp(whole) > 0) and np.allclose(np.concatenate(halves), whole, rtol=1e-5, atol=0.0)
+    except (ValueError, TypeError, IndexError, RuntimeError):
+        # It needs the whole batch.
+        return False
 
 
 def _selection(

@@ -29,6 +29,9 @@ class Ops(Protocol):
     differentiable: bool
     """Whether ``value_and_grad`` works."""
 
+    in_parts: bool
+    """Whether ``run`` may compute samples in parts."""
+
     # Tensors in and out
 
     def is_tensor(self, x: Any) -> bool:
@@ -223,8 +226,11 @@ class Ops(Protocol):
 
     # Running
 
-    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
-        """``definition(self, y_true, y_pred, **options)``, in whatever way is fast here."""
+    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
+        """``definition(self, y_true, y_pred, **options)``, in whatever way is fast here.
+
+        ``axis`` is the loss axis of y_pred, not the first one, where the samples along the first axis may be computed in parts; None where not.
+        """
         ...
 
     def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:

@@ -30,7 +30,11 @@ ALLOWED = {
     "losses.probabilistic": {"definition", "ops"},
     "losses.objects": {"definition", "losses", "ops", "options", "reduction"},
     "backends.composed": {"ops"},
-    **{f"backends.{name}_backend": {"backends.composed", "ops", "reduction"} for name in ("numpy", "torch", "jax", "tensorflow", "mpmath")},
+    "backends.blocks": {"ops"},
+    **{
+        f"backends.{name}_backend": {"backends.blocks", "backends.composed", "ops", "reduction"}
+        for name in ("numpy", "torch", "jax", "tensorflow", "mpmath")
+    },
 }
 
 
@@ -82,7 +86,7 @@ def test_a_framework_is_imported_by_its_adapter_only(name, tree):
 
 @pytest.mark.parametrize(("name", "tree"), [pytest.param(name, tree, id=name) for name, tree in sources()])
 def test_only_dispatch_names_adapters(name, tree):
-    named = {module for module in own_imports(tree) if module.startswith("backends") and module != "backends.composed"}
+    named = {module for module in own_imports(tree) if module.startswith("backends") and module not in ("backends.blocks", "backends.composed")}
     assert not named or name == "dispatch"
 
 

@@ -1,0 +1,223 @@
+"""Large input, computed in blocks of samples: the same numbers and gradients, bounded memory, threads that leave nothing behind."""
+
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+import reference
+
+import lossbackend as lb
+
+rng = np.random.default_rng(11)
+SAMPLES, CLASSES = 9001, 40  # more than two blocks of each backend, the last one shorter
+SHARES = rng.dirichlet(np.ones(CLASSES), SAMPLES).astype("float32")
+OTHER = rng.dirichlet(np.ones(CLASSES), SAMPLES).astype("float32")
+IDS = rng.integers(0, CLASSES, SAMPLES)
+SIGNS = np.where(SHARES > 1 / CLASSES, 1.0, -1.0).astype("float32")
+ONE_HOT = np.eye(CLASSES, dtype="float32")[IDS]
+SOME = [0, 1, 3276, 3277, 6553, 6554, 9000]  # on both sides of where blocks may end
+
+
+def labels(name):
+    if name == "sparse_categorical_crossentropy":
+        return IDS
+    return ONE_HOT if name == "categorical_hinge" else SIGNS if "hinge" in name else SHARES
+
+
+def exact(name, y_true, y_pred, **options):
+    return np.array([float(reference.value(name, y, p, **options)[0]) for y, p in zip(y_true.tolist(), y_pred.astype(float).tolist(), strict=True)])
+
+
+def names():
+    return sorted(lb.registry.functions())
+
+
+@pytest.mark.parametrize("name", names())
+def test_each_sample_has_its_own_loss(backend, name):
+    y_true = labels(name)
+    losses = backend.numpy(getattr(lb, name)(backend.tensor(y_true), backend.tensor(OTHER)))
+    assert losses.shape == (SAMPLES,)
+    np.testing.assert_allclose(losses[SOME], exact(name, y_true[SOME], OTHER[SOME]), rtol=4e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", names())
+def test_each_sample_has_its_own_gradient(differentiable, name):
+    y_true = labels(name)
+    slopes = differentiable.grad(lambda p: getattr(lb, name)(differentiable.tensor(y_true), p), OTHER)
+    wanted = [[float(slope) for slope in reference.gradient(name, y_true[i].tolist(), OTHER[i].astype(float).tolist())] for i in SOME[::3]]
+    np.testing.assert_allclose(slopes[SOME[::3]], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [-1, 1, 0])
+@pytest.mark.parametrize("sparse", [False, True], ids=["one-hot", "ids"])
+def test_any_axis_of_rank_three(backend, axis, sparse):
+    """(samples, time, classes), with the classes along another axis."""
+    ids = IDS[:9000].reshape(90, 100)
+    y_true = ids if sparse else np.moveaxis(np.eye(CLASSES, dtype="float32")[ids], -1, axis)
+    y_pred = np.ascontiguousarray(np.moveaxis(OTHER[:9000].reshape(90, 100, CLASSES), -1, axis))
+    loss = lb.scce if sparse else lb.cce
+    weights = np.linspace(0.5, 2.0, CLASSES)
+    losses = backend.numpy(loss(backend.tensor(np.ascontiguousarray(y_true)), backend.tensor(y_pred), axis=axis, class_weight=tuple(weights)))
+    assert losses.shape == (90, 100)
+    some = [(0, 0), (32, 77), (89, 99)]
+    wanted = [weights[ids[i]] * exact("sparse_categorical_crossentropy", ids[i][None], OTHER[:9000].reshape(90, 100, -1)[i][None])[0] for i in some]
+    np.testing.assert_allclose([losses[i] for i in some], wanted, rtol=4e-5)
+
+
+def test_arrays_of_other_layouts(backend):
+    for y_pred in (np.asfortranarray(OTHER), OTHER[::-1][::-1], np.repeat(OTHER, 2, axis=0)[::2]):
+        losses = backend.numpy(lb.mse(backend.tensor(SHARES), backend.tensor(y_pred)))
+        np.testing.assert_allclose(losses, ((OTHER.astype(float) - SHARES) ** 2).mean(axis=-1), rtol=1e-5)
+
+
+# A user's definition
+
+
+def test_a_loss_of_ones_own(backend):
+    @lb.loss
+    def own(ops, y_true, y_pred, scale=1.0):
+        return scale * ops.mean(ops.square(ops.square(y_pred - y_true)), axis=-1)
+
+    for scale in (1.0, 3.0):
+        losses = backend.numpy(own(backend.tensor(SHARES), backend.tensor(OTHER), scale))
+        np.testing.assert_allclose(losses, scale * ((OTHER.astype(float) - SHARES) ** 4).mean(axis=-1), rtol=1e-4)
+
+
+INTERACTING = {
+    "sum": (lambda ops, y, p: ops.mean(p - y, axis=-1) / ops.sum(p), lambda y, p: (p - y).mean(axis=-1) / p.sum()),
+    "largest": (lambda ops, y, p: ops.mean(p, axis=-1) - ops.max(p), lambda y, p: p.mean(axis=-1) - p.max()),
+    "count": (lambda ops, y, p: ops.mean(p, axis=-1) / ops.shape(p)[0], lambda y, p: p.mean(axis=-1) / len(p)),
+    "order": (
+        lambda ops, y, p: ops.mean(p, axis=-1) * ops.asarray(np.arange(ops.shape(p)[0], dtype="float32"), p),
+        lambda y, p: p.mean(axis=-1) * np.arange(len(p)),
+    ),
+    "one sample less": (
+        lambda ops, y, p: ops.concat([ops.mean(p[1:] - p[:-1], axis=-1), ops.mean(p[:1], axis=-1)]),
+        lambda y, p: np.concatenate([(p[1:] - p[:-1]).mean(axis=-1), p[:1].mean(axis=-1)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("declared", [False, True], ids=["forgotten", "declared"])
+@pytest.mark.parametrize("interaction", INTERACTING)
+def test_samples_that_depend_on_each_other(backend, interaction, declared):
+    formula, wanted = INTERACTING[interaction]
+    y_pred = np.exp(5 * OTHER)
+
+    def own(ops, y_true, y_pred):
+        return formula(ops, y_true, y_pred)
+
+    losses = lb.loss(interacting=declared)(own)(backend.tensor(SHARES), backend.tensor(y_pred))
+    np.testing.assert_allclose(backend.numpy(losses), wanted(SHARES.astype(float), y_pred.astype(float)), rtol=1e-3, atol=1e-6)
+
+
+def test_samples_that_are_all_alike_prove_nothing(backend):
+    """With equal rows a loss that subtracts the batch's largest entry looks like one that does not."""
+
+    @lb.loss
+    def own(ops, y_true, y_pred):
+        return ops.mean(y_pred, axis=-1) - ops.max(y_pred)
+
+    ones = np.ones_like(OTHER)
+    np.testing.assert_array_equal(backend.numpy(own(backend.tensor(ones), backend.tensor(ones))), np.zeros(SAMPLES))
+    losses = backend.numpy(own(backend.tensor(ones), backend.tensor(OTHER)))
+    np.testing.assert_allclose(losses, OTHER.astype(float).mean(axis=-1) - OTHER.max(), rtol=1e-4)
+
+
+def test_a_loss_within_a_loss(backend):
+    @lb.loss
+    def outer(ops, y_true, y_pred):
+        return lb.mse(y_true, y_pred) + lb.mae(y_true, y_pred)
+
+    y_true, y_pred = np.tile(SHARES, (4, 1)), np.tile(OTHER, (4, 1))
+    error = OTHER.astype(float) - SHARES
+    wanted = np.tile((error**2).mean(axis=-1) + np.abs(error).mean(axis=-1), 4)
+    np.testing.assert_allclose(backend.numpy(outer(backend.tensor(y_true), backend.tensor(y_pred))), wanted, rtol=1e-5)
+
+
+# Threads, memory, processes
+
+
+def test_many_threads_at_once(backend):
+    y_true, y_pred = backend.tensor(SHARES), backend.tensor(OTHER)
+    wanted, found = ((OTHER.astype(float) - SHARES) ** 2).mean(axis=-1), []
+    workers = [threading.Thread(target=lambda: found.append(backend.numpy(lb.mse(y_true, y_pred)))) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 8
+    for losses in found:
+        np.testing.assert_allclose(losses, wanted, rtol=1e-5)
+
+
+def test_helpers_have_the_errstate_of_the_caller():
+    y_pred = np.ones((2_000_000, 1), "float32")
+    y_pred[-1] = 3e38
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        lb.mse(np.zeros_like(y_pred), y_pred)
+    assert np.isinf(lb.mse(np.zeros_like(y_pred), y_pred)[-1])
+
+
+def test_an_error_of_a_helper_is_the_callers():
+    @lb.loss
+    def own(ops, y_true, y_pred):
+        if ops.shape(y_pred)[0] > 20 and float(y_pred[0, 0]) > 1.5e6:
+            raise RuntimeError("in a block")
+        return ops.mean(y_pred, axis=-1)
+
+    y_pred = np.arange(2_000_000.0).reshape(-1, 1)
+    with pytest.raises(RuntimeError, match="in a block"):
+        own(y_pred, y_pred)
+
+
+@pytest.mark.parametrize("wanted", ["1", "3"])
+def test_the_number_of_threads(monkeypatch, wanted):
+    monkeypatch.setenv("LOSSBACKEND_NUM_THREADS", wanted)
+    np.testing.assert_allclose(lb.mse(SHARES, OTHER), ((OTHER.astype(float) - SHARES) ** 2).mean(axis=-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", ["0", "-1", "two", "1.5"])
+def test_a_number_of_threads_that_is_none(monkeypatch, wanted):
+    monkeypatch.setenv("LOSSBACKEND_NUM_THREADS", wanted)
+    with pytest.raises(ValueError, match=f"LOSSBACKEND_NUM_THREADS must be a number of threads, got '{wanted}'"):
+        lb.mse(SHARES, OTHER)
+
+
+@pytest.mark.parametrize("name", names())
+def test_temporaries_are_small_whatever_the_number_of_samples(name):
+    """The losses themselves, and nothing else that grows."""
+    samples = 1_000_000
+    y_true = np.zeros(samples, "int64") if name == "sparse_categorical_crossentropy" else np.ones((samples, 8), "float32")
+    y_pred = np.full((samples, 8), 0.125, "float32")
+    tracemalloc.start()
+    losses = getattr(lb, name)(y_true, y_pred)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak - losses.nbytes < 2**25
+
+
+PROCESSES = {
+    "exit": "losses()\nassert any(t.name.startswith('lossbackend') for t in threading.enumerate())",
+    "fork": """
+losses()
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.allclose(losses(), 1.0) else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+""",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("way", PROCESSES)
+def test_processes_end(way):
+    """No thread holds a process at its end, and a forked one has threads of its own."""
+    head = "import os, threading, numpy as np, lossbackend as lb\nos.environ['LOSSBACKEND_NUM_THREADS'] = '3'\n"
+    head += "def losses(): return lb.mse(np.zeros((200000, 4)), np.ones((200000, 4)))\n"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", head + PROCESSES[way]], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
