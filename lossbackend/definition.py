@@ -93,7 +93,7 @@ class Definition:
         self.sparse = sparse
         self.min_classes = min_classes
         # Whether the samples may be computed in parts, by the options of the call: known of the losses here, found out of a user's.
-        own = interacting or formula.__module__.startswith("lossbackend.")
+        own = interacting or str(formula.__module__).startswith("lossbackend.")
         self.independent: dict[Any, bool] | None = None if own else {}
         self.interacting = interacting
         self.targets = (parameters[1].name, parameters[2].name)
