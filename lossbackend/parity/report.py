@@ -37,7 +37,7 @@ from lossbackend.parity.stability import Finding
 Stability: TypeAlias = Mapping[str, Sequence[Finding]]
 """Of each loss of a user's own, by label."""
 
-_CAPTION = "largest error in ulp, and of a gradient in its units"
+_CAPTION = "Largest error in ulp, and of a gradient in its units"
 
 # A cell's class: the colours of the heat map, by the largest error in ulp up to which they go.
 _HEAT = ((0.5, "exact"), (1.0, "one"), (2.0, "two"), (VALUE_BOUND, "four"), (math.inf, "beyond"))
@@ -78,7 +78,7 @@ def print_run(run: Run, stability: Stability, most: int = 10) -> None:
         # Nothing is cut or wrapped in a pipe or a file.
         console = Console(emoji=False, highlight=False, width=10_000)
     for dtype in run.dtypes:
-        table = Table(title=f"{dtype}: {_CAPTION}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(title=f"{dtype}: {_CAPTION.lower()}", title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("loss", no_wrap=True)
         for column in run.columns:
             table.add_column(column.label, justify="right")
@@ -206,6 +206,7 @@ th, td { padding: .3rem .7rem; border-top: 1px solid var(--line); text-align: ri
 thead th { background: var(--card); border-top: 0; position: sticky; top: 0; }
 th:first-child, td.text { text-align: left; }
 tbody th { font-weight: 500; font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .8125rem; }
+.heat td, .heat thead th:not(:first-child) { width: 6rem; min-width: 3.5rem; } .heat tr > :last-child { border-left: 1px solid var(--line); }
 td.wide { white-space: normal; overflow-wrap: anywhere; min-width: 20rem; }
 .exact { background: var(--exact); } .one { background: var(--one); } .two { background: var(--two); } .four { background: var(--four); }
 .beyond { background: var(--beyond); color: #fff; font-weight: 700; } .none { color: var(--soft); }
@@ -219,7 +220,7 @@ _LEGEND = (
     ("exact", "up to ½ ulp: correctly rounded"),
     ("one", "up to 1"),
     ("two", "up to 2"),
-    ("four", f"up to {VALUE_BOUND:g}"),
+    ("four", f"up to {VALUE_BOUND:g}: the bound"),
     ("beyond", f"beyond {VALUE_BOUND:g}, or ≠: another kind of result"),
     ("none", "– not available"),
 )
@@ -228,17 +229,18 @@ _LEGEND = (
 def write_html(run: Run, stability: Stability, path: Path, date: str) -> None:
     """One file that needs nothing else, not even JavaScript."""
     text = html.escape
-    facts: dict[str, Any] = {"Losses": len({m.suite.definition.name for m in run.measurements}), "Cases": run.cases, "Breaches": len(run.breaches)}
-    facts |= {"Date": date, "Machine": f"{platform.machine()}, {platform.system()}"} | versions(run.columns)
-    cards = "".join(f"<div><dt>{text(str(name))}</dt><dd>{text(str(value))}</dd></div>" for name, value in facts.items())
+    facts = {"Date": date, "Machine": f"{platform.machine()}, {platform.system()}"} | versions(run.columns)
+    facts["Random cases from seed"] = str(run.seed)
+    cards = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items())
     legend = "".join(f'<li class="{name}">{text(meaning)}</li>' for name, meaning in _LEGEND)
     body = [
         f'<h1>Parity of losses</h1><p class="verdict{" bad" if run.breaches else ""}">{text(summary(run))}</p>',
         f"<dl>{cards}</dl>",
         "<p>Each loss was computed on every backend from the same bits, and compared with its exact value, which is the definition in arithmetic of "
         "1024 bits. A cell holds the largest error over all cases in units in the last place (ulp) of the exact value, or, where terms cancel, of "
-        "what rounding the input alone would change. Gradients are compared between backends: the last column is the largest difference, in units of "
-        "the gradient's own scale. Point at a cell for its worst case.</p>",
+        "what rounding the input alone would change. The last column holds the largest error of any gradient, in units of its own scale; at a kink, "
+        f"which has no exact slope, it is the distance from the other backends, and the bound is {GRADIENT_BOUND:g}. "
+        "Point at a cell for its worst case.</p>",
         '<p><a href="#breaches">The breaches</a> are listed at the end.</p>' if run.breaches else "",
         f'<ul class="legend" aria-label="Colours">{legend}</ul>',
     ]
