@@ -62,6 +62,13 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session
+def mutations(session: nox.Session) -> None:
+    """Mistakes planted in a copy of the project, one at a time: the suite notices each."""
+    install(session, "test", extras="torch,cli")
+    session.run("python", "tests/mutations.py")
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """The HTML report of ``lossbackend parity``, looked at with Chromium."""
     install(session, "browser", extras="jax,parity")

@@ -230,7 +230,7 @@ def write_html(run: Run, stability: Stability, path: Path, date: str) -> None:
     """One file that needs nothing else, not even JavaScript."""
     text = html.escape
     facts = {"Date": date, "Machine": f"{platform.machine()}, {platform.system()}"} | versions(run.columns)
-    facts["Random cases from seed"] = str(run.seed)
+    facts["Seed"] = str(run.seed)
     cards = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items())
     legend = "".join(f'<li class="{name}">{text(meaning)}</li>' for name, meaning in _LEGEND)
     body = [
