@@ -486,8 +486,8 @@ def interface() -> "click.Group":
     ) -> int:
         """Measure each LOSS (every built-in one by default) on every backend, against its exact value and against the other backends.
 
-        The values of hard and of random inputs are compared in units in the last place (ulp) of the exact value, gradients with each other, and so
-        are shapes, dtypes, exceptions, NaN and infinities. The exit code is 1 where they disagree.
+        The values and gradients of hard and of random inputs are compared with the exact ones, in units in the last place (ulp), and so are shapes,
+        dtypes, exceptions, NaN and infinities. Where a gradient has a kink, it is compared between backends. The exit code is 1 where they disagree.
 
         LOSS is a name that `lossbackend losses` knows, or module:function, a loss of your own. Of the latter the run also says where its formula
         loses digits, overflows or has gradients that are not finite, with the smallest input that shows it. KIND is one of reals, positives, binary,

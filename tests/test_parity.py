@@ -417,7 +417,9 @@ def test_a_case_by_name_is_explained(run, case, expected):
 def test_every_breach_of_a_run_can_be_explained(run, monkeypatch):
     adapter = type(dispatch.adapter("numpy"))
     monkeypatch.setattr(adapter, "abs", staticmethod(lambda x: np.abs(x).astype("float64") * 1.01))
-    assert run("mae", "--backend", "numpy", "--dtype", "float32", "--seed", "7", "--json", "out.json")[0] == 1
+    code, out = run("mae", "--backend", "numpy", "--dtype", "float32", "--seed", "7", "--json", "out.json")
+    assert code == 1
+    assert "--explain CASE --seed 7" in out
     names = {breach["case"] for breach in breaches()}
     assert len({name.rpartition("/")[2] == "all" for name in names}) == 2
     for name in sorted(names)[-3:] + [name for name in names if name.endswith("/all")]:
