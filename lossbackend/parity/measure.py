@@ -420,7 +420,7 @@ class _Comparison:
         if self.suite.normalised:
             scale = np.fmax(scale, 1.0)
         ulps = {column: self._ulps(_of(outcome.values), scale) for column, outcome in usable.items()}
-        # The condition scale takes a dozen exact evaluations: found only where it matters.
+        # The condition scale takes more exact evaluations: found only where it matters.
         doubtful = np.flatnonzero([any(1.0 < own[row] < np.inf for own in ulps.values()) for row in range(len(scale))])
         if doubtful.size and not self.suite.definition.interacting:
             scale[doubtful] = np.fmax(scale[doubtful], condition_scale(self.suite, self._rows(doubtful)))
@@ -442,7 +442,7 @@ class _Comparison:
         self._finite_gradients(slopes, exact)
         stacked = np.stack(list(slopes.values()))
         counted = ~np.isnan(self.nearest)
-        gradient, units, scale_known = self._gradient_units(stacked, exact, noise, counted)
+        gradient, units, exactly = self._gradient_units(stacked, exact, noise, counted)
         kind = np.where(np.isfinite(stacked), 0.0, stacked)
         reference = next(iter(slopes))
         for index, column in enumerate(slopes):
@@ -451,7 +451,7 @@ class _Comparison:
                 self.breach(int(row), column, "gradient", f"{stacked[index][row].tolist()}, on {reference.label} {stacked[0][row].tolist()}")
                 units[index][row] = np.inf
             for row in np.flatnonzero((units[index] > GRADIENT_BOUND) & np.isfinite(units[index])):
-                what = "exact" if scale_known[row] else "elsewhere"
+                what = "exact" if exactly[row] else "elsewhere"
                 message = f"{stacked[index][row].tolist()}, {what} {gradient[row].tolist()}: {units[index][row]:.3g} units off"
                 self.breach(int(row), column, "gradient", message)
         return gradient, dict(zip(slopes, units, strict=True))
