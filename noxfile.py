@@ -1,5 +1,8 @@
 """Everything that CI runs: ``python -m nox``. One session: ``python -m nox -s types``."""
 
+import os
+import shutil
+
 import nox
 
 # uv does not read pip's configuration.
@@ -56,3 +59,34 @@ def build(session: nox.Session) -> None:
     """The wheel and the sdist hold what they should, and an installed wheel works."""
     install(session, "build", extras="cli")
     session.run("pytest", "tests/test_packaging.py", *session.posargs)
+
+
+@nox.session
+def mutations(session: nox.Session) -> None:
+    """Mistakes planted in a copy of the project, one at a time: the suite notices each."""
+    install(session, "test", extras="torch,cli")
+    session.run("python", "tests/mutations.py")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The HTML report of ``lossbackend parity``, looked at with Chromium."""
+    install(session, "browser", extras="jax,parity")
+    folder = session.create_tmp()
+    report, facts, screenshot = (os.path.join(folder, name) for name in ("parity.html", "parity.json", "parity.png"))
+    session.run("lossbackend", "parity", "--dtype", "float32", "--html", report, "--json", facts, silent=True)
+    session.run("python", "tests/browser.py", chromium(session), report, facts, screenshot)
+
+
+def chromium(session: nox.Session) -> str:
+    """The browser of this machine; Debian's, installed now, where there is none."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name)
+        if found is not None:
+            return found
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        session.error("needs Chromium: install it with the package manager of this machine")
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run("apt-get", "update", external=True, silent=True)
+    session.run("apt-get", "install", "-y", "--no-install-recommends", "chromium", env=environment, external=True, silent=True)
+    return "chromium"

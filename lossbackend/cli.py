@@ -14,7 +14,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import MISSING, fields, is_dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 import lossbackend
-from lossbackend import dispatch, losses, registry
+from lossbackend import dispatch, registry
+from lossbackend.checking import checked
 from lossbackend.definition import Definition, evaluate
 from lossbackend.files import INSTALL, Array, check_output, digits, error_text, listed, read_array, write_array
 from lossbackend.losses.objects import MEAN, Loss
@@ -215,7 +216,7 @@ class Result(NamedTuple):
 def compute(
     definition: Definition, arrays: Mapping[str, Array], options: dict[str, Any], reduction: str | None, backend: str | None, check: bool
 ) -> Result:
-    """The loss of ``arrays``: y_true, y_pred, and perhaps sample_weight and mask. ``options`` are complete; ``check`` has ``look`` look at y_pred."""
+    """The loss of ``arrays``: y_true, y_pred, and perhaps sample_weight and mask. ``options`` are complete; ``check`` is checking mode."""
     check_reduction(definition.name, reduction)
     y_true, y_pred = arrays["y_true"], arrays["y_pred"]
     if not definition.sparse:
@@ -223,7 +224,7 @@ def compute(
         y_true, y_pred = (array[:, np.newaxis] if array.ndim == 1 else array for array in (y_true, y_pred))
     with quiet():
         backend = dispatch.get_backend(backend).name
-    with dispatch.use_backend(backend):
+    with dispatch.use_backend(backend), checked() if check else nullcontext():
         try:
             parts = evaluate(definition, y_true, y_pred, options, arrays.get("sample_weight"), arrays.get("mask"))
             value, per_sample = (np.asarray(parts.ops.to_numpy(parts.reduced(kind))) for kind in (reduction, "none"))
@@ -231,45 +232,13 @@ def compute(
             raise
         except Exception as error:  # the formula may be a user's own
             raise ValueError(f"{definition.name}: {error_text(error)}") from error
-        if check:
-            look(definition, y_pred, options, None if parts.selected is None else parts.ops.to_numpy(parts.selected))
     return Result(value, per_sample, parts.ops.name)
 
 
-_CATEGORICAL = (losses.categorical_crossentropy.definition, losses.sparse_categorical_crossentropy.definition)
-_DISTRIBUTION = (*_CATEGORICAL, losses.kl_divergence.definition)
-_BINARY = (losses.binary_crossentropy.definition,)
-
-
-def look(definition: Definition, y_pred: Array, options: Mapping[str, Any], selected: Array | None = None) -> None:
-    """ValueError where y_pred does not look like what ``from_logits`` says of it.
-
-    Only entries that count (``selected``) are looked at. Every comparison with NaN is False, so a NaN supports no complaint.
-    """
-    if definition not in (*_DISTRIBUTION, *_BINARY):
-        return
-    values = np.moveaxis(np.atleast_1d(y_pred).astype(np.float64), options.get("axis", -1), -1)
-    if selected is not None:
-        values = np.where(np.broadcast_to(selected, values.shape[:-1])[..., np.newaxis], values, np.nan)
-    outside = (values < -1e-6) | (values > 1 + 1e-6)
-    sums = values.sum(axis=-1)
-    off = np.abs(sums - 1) > 1e-3
-    if options["from_logits"]:
-        probabilities = np.isfinite(values).any() if definition in _BINARY else np.isfinite(sums).any() and not off.any()
-        if probabilities and not outside.any():
-            raise ValueError(f"{definition.name}: y_pred: these look like probabilities: drop --option from_logits=true, or pass --no-check")
-    elif definition in (*_CATEGORICAL, *_BINARY) and outside.any():
-        raise ValueError(
-            f"{definition.name}: y_pred holds values outside [0, 1], such as {values[outside][0]}: these look like logits: "
-            "add --option from_logits=true, or pass --no-check"
-        )
-    elif definition in _CATEGORICAL and off.any():
-        index = tuple(int(i) for i in np.argwhere(off)[0])
-        row = index[0] if len(index) == 1 else index
-        raise ValueError(
-            f"{definition.name}: y_pred: {off.sum()} of {off.size} rows do not sum to 1; the first is row {row} (counted from 0), which sums to "
-            f"{sums[index]:.6g}: give probabilities, or logits and --option from_logits=true, or pass --no-check"
-        )
+def _on_the_command_line(advice: str) -> str:
+    """Advice of checking mode in the words of this command."""
+    advice = re.sub(r"\b(\w+)=True", r"--option \1=true", advice).replace("mask=", "--mask").rstrip(".")
+    return f"{advice}. If the input is meant so, pass --no-check."
 
 
 # Text
@@ -412,7 +381,7 @@ def interface() -> "click.Group":
     @click.option("--sample-weight", metavar="FILE", help="One weight per sample.")
     @click.option("--mask", metavar="FILE", help="One 0 or 1 per sample: 0 leaves the sample out.")
     @click.option("--output", metavar="FILE", help="Write the weighted loss of each sample to a .npy or .csv file.")
-    @click.option("--check/--no-check", default=True, help="Refuse logits that are taken for probabilities, and the reverse.  [default: check]")
+    @click.option("--check/--no-check", default=True, help="Refuse input that cannot be meant.  [default: check]")
     @as_json
     def evaluate_command(
         loss: str,
@@ -462,7 +431,14 @@ def interface() -> "click.Group":
             arrays = {name: read_array(name, file) for name, file in files.items() if file is not None}
             options = found.definition.complete({**found.options, **given})
             reduction = found.reduction if reduction is None else reduction
-            result = compute(found.definition, arrays, options, reduction, backend, check)
+            try:
+                result = compute(found.definition, arrays, options, reduction, backend, check)
+            except ValueError as error:
+                if not check:
+                    raise
+                # Raises by itself where it was not checking mode that complained.
+                compute(found.definition, arrays, options, reduction, backend, check=False)
+                raise ValueError(_on_the_command_line(str(error))) from error
         if target is not None:
             write_array(target, result.per_sample)
         record = {
@@ -508,8 +484,8 @@ def interface() -> "click.Group":
     ) -> int:
         """Measure each LOSS (every built-in one by default) on every backend, against its exact value and against the other backends.
 
-        The values of hard and of random inputs are compared in units in the last place (ulp) of the exact value, gradients with each other, and so
-        are shapes, dtypes, exceptions, NaN and infinities. The exit code is 1 where they disagree.
+        The values and gradients of hard and of random inputs are compared with the exact ones, in units in the last place (ulp), and so are shapes,
+        dtypes, exceptions, NaN and infinities. Where a gradient has a kink, it is compared between backends. The exit code is 1 where they disagree.
 
         LOSS is a name that `lossbackend losses` knows, or module:function, a loss of your own. Of the latter the run also says where its formula
         loses digits, overflows or has gradients that are not finite, with the smallest input that shows it. KIND is one of reals, positives, binary,

@@ -28,6 +28,7 @@ def test_every_block_is_of_a_kind_that_is_run(page):
     assert set(languages) <= {"python", "bash", "toml"}
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own, from inside torch.compile
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks(page):
     code = "\n".join(blocks(page.read_text(), "python"))

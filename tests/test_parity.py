@@ -101,6 +101,7 @@ def test_no_breach_in_the_library():
     for measurement in found.measurements:
         for column in found.columns:
             assert measurement.worst(column) <= 4, (measurement.suite.label, measurement.dtype, column.label)
+        assert all((units <= 4).all() for units in measurement.gradient_units.values()), (measurement.suite.label, measurement.dtype)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -116,7 +117,7 @@ def test_compiled_columns(name):
         pytest.skip(f"{name} is not chosen or not installed")
     columns = measure.columns([name], compiled=True)
     assert [column.label for column in columns] == [name, f"{name} compiled"]
-    found = measure.measure(cases.suites(["log_cosh", "mean_squared_error"]), ["float64"], columns, seed=1)
+    found = measure.measure(cases.suites(["log_cosh", "huber"]), ["float64"], columns, seed=1)
     assert found.breaches == []
     assert all(measurement.worst(column) <= 4 for measurement in found.measurements for column in columns)
 
@@ -160,7 +161,47 @@ def test_scales():
     assert measure.condition_scale(cases.suite_of(difference, {}, "reals", "difference"), inputs) == pytest.approx([10.5])
     mse = cases.suite_of(lb.mse, {}, "reals", "mse")
     assert measure.gradient_scale(mse, inputs) == pytest.approx([2 / 3 * 4.0])
-    assert measure.exact_gradient(mse, inputs) == pytest.approx(np.array([[1 / 3, 0.0, -8 / 3]]))
+
+
+def exact_gradient(loss, kind: str, y_true, y_pred):
+    """Of one sample, and how far it jumps within a unit of float32."""
+    suite, inputs = cases.suite_of(loss, {}, kind, "loss"), cases.Batch(np.array([y_true]), np.array([y_pred]))
+    slopes, noise = measure.exact_gradient(suite, inputs, measure.exact_values(suite, inputs)[0])
+    assert (noise < 1e-30).all()
+    return slopes[0], measure.gradient_jump(suite, inputs, slopes, "float32")[0]
+
+
+def test_exact_gradients_are_those_of_the_textbook():
+    def sigmoid(z):
+        return 1 / (1 + math.exp(-z))
+
+    slopes, jump = exact_gradient(lb.mse, "reals", [1.0, 2.0, 3.0], [1.5, 2.0, -1.0])
+    np.testing.assert_array_equal(slopes, [1 / 3, 0.0, -8 / 3])
+    assert (jump < 1e-6).all()
+    slopes, _ = exact_gradient(lb.log_cosh, "reals", [0.0, 0.0, 0.0], [1e-4, 0.5, -20.0])
+    np.testing.assert_allclose(slopes, [math.tanh(1e-4) / 3, math.tanh(0.5) / 3, math.tanh(-20.0) / 3], rtol=1e-15)
+
+    @lb.loss
+    def cross_entropy(ops, y_true, y_pred):
+        return -ops.sum(y_true * ops.log_softmax(y_pred), axis=-1)
+
+    slopes, _ = exact_gradient(cross_entropy, "class-logits", [0.0, 1.0, 0.0], [0.0, 0.0, 100.0])
+    np.testing.assert_allclose(slopes, [math.exp(-100) / (1 + 2 * math.exp(-100)), math.exp(-100) - 1, 1 - 2 * math.exp(-100)], rtol=1e-15)
+    slopes, _ = exact_gradient(lb.binary_crossentropy, "binary", [1.0, 0.0, 1.0], [sigmoid(2.0), sigmoid(-3.0), 1e-30])
+    np.testing.assert_allclose(slopes, [-1 / sigmoid(2.0) / 3, 1 / (1 - sigmoid(-3.0)) / 3, 0.0], rtol=1e-15)
+
+
+def test_a_kink_has_no_exact_gradient():
+    for loss, kind, y_true, y_pred, kinks in (
+        (lb.mae, "reals", [1.0, 2.0, 0.0], [1.0, 3.0, 0.0], [True, False, True]),
+        (lb.hinge, "signs", [1.0, -1.0, 1.0], [1.0, -1.0, 0.5], [True, True, False]),
+        # The constant of the formula lies between this number and the next.
+        (lb.binary_crossentropy, "binary", [1.0, 1.0, 1.0], [float(np.float32(1e-7)), 2e-7, 0.5], [True, False, False]),
+        # A jump: 0 for the zero vector.
+        (lb.cosine_similarity, "vectors", [1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [True, True, True]),
+    ):
+        slopes, jump = exact_gradient(loss, kind, y_true, y_pred)
+        np.testing.assert_array_equal(jump > 1e-2 * max(abs(slopes)), kinks)
 
 
 # Planted mistakes
@@ -212,6 +253,25 @@ def test_a_wrong_gradient_at_a_kink_is_a_breach(run, monkeypatch, primitive, wro
     code, _ = run(loss, "--backend", "torch", "--backend", other, "--dtype", "float32", "--json", "out.json")
     assert code == 1
     assert {breach["fact"] for breach in breaches()} == {"gradient"}
+
+
+@needs_torch
+@pytest.mark.parametrize(("primitive", "loss"), [("square", "mse"), ("exp", "poisson"), ("log1p", "msle"), ("max", "categorical_hinge")])
+def test_a_gradient_that_is_wrong_on_every_backend_is_a_breach(run, monkeypatch, primitive, loss):
+    adapter = dispatch.adapter("torch")
+    right = getattr(adapter, primitive)
+
+    def wrong(*arguments, **options):
+        value = right(*arguments, **options)
+        if value.requires_grad:
+            value.register_hook(lambda slope: slope * 1.00001)
+        return value
+
+    monkeypatch.setattr(type(adapter), primitive, staticmethod(wrong))
+    code, _ = run(loss, "--backend", "torch", "--dtype", "float32", "--json", "out.json")
+    assert code == 1
+    assert {breach["fact"] for breach in breaches()} == {"gradient"}
+    assert "exact" in breaches()[0]["message"]
 
 
 @needs_torch
@@ -277,6 +337,7 @@ def test_files_of_a_run_without_breaches(run):
     assert record["breaches"] == []
     assert [entry["loss"] for entry in record["losses"]][:3] == ["huber", "huber[delta=0.25]", "huber[delta=2.0]"]
     assert all(0 < ulps <= 4 for entry in record["losses"] for ulps in entry["ulps"].values())
+    assert all(entry["gradient_units"].keys() == set(record["columns"]) - {"numpy"} for entry in record["losses"])
     tree = ElementTree.parse("out.xml").getroot()
     assert (tree.get("failures"), int(tree.get("tests"))) == ("0", len(record["losses"]) * len(record["columns"]))
     text = Path("out.html").read_text(encoding="utf-8")
@@ -285,6 +346,7 @@ def test_files_of_a_run_without_breaches(run):
     assert "no breach" in page.text
     assert "prefers-color-scheme" in text
     assert any(title.startswith("huber[delta=0.25]/float32/") for title in page.titles)
+    assert len(page.titles) == len(record["losses"]) * (len(record["columns"]) + 2)
 
 
 def test_files_of_a_run_with_breaches(run):
@@ -321,8 +383,49 @@ def test_the_snippet_of_a_case_prints_its_value(run, case):
 
 def test_every_option_set_has_a_snippet_that_is_python():
     for suite in cases.suites():
-        inputs = cases.batch(suite.kind, "float32", 0)
-        compile(report.snippet(suite, "float32", cases.Batch(inputs.y_true[:1], inputs.y_pred[:1]), ["numpy"]), suite.label, "exec")
+        case = report.find_case(f"{suite.label}/float32/0", cases.suites(), ["float32"], 0)
+        compile(report.snippet(case, ["numpy"]), suite.label, "exec")
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("huber/float32/fewer labels", "ValueError: huber: y_true and y_pred must have the same shape, got (3, 3) and (4, 3)"),
+        ("huber/float32/flat labels", "ValueError: huber: y_true and y_pred must have the same shape, got (4,) and (4, 3)"),
+        ("cosine_similarity[axis=0]/float32/wider labels", "ValueError: cosine_similarity: y_true and y_pred must have the same shape"),
+        ("sparse_categorical_crossentropy/float32/id below 0", "-1 at index 1 is outside 0 ... 2"),
+        ("sparse_categorical_crossentropy/float32/id too large", "3 at index 1 is outside 0 ... 2"),
+        ("huber/float32/all", "shape (64,), float32"),
+    ],
+)
+def test_a_case_by_name_is_explained(run, case, expected):
+    code, out = run("--explain", case, *fast())
+    assert code == 0
+    head, snippet = out.split("To reproduce:\n\n")
+    assert expected in next(line for line in head.splitlines() if line.startswith("expected  "))
+    columns = [line for line in head.splitlines() if line.startswith(("numpy ", "torch "))]
+    assert len(columns) == len(fast()) // 2
+    assert all(expected in line for line in columns)
+    assert "breach" not in head
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(snippet, "<snippet>", "exec"), {})
+    assert printed.getvalue().count("ValueError") == (0 if case.endswith("/all") else len(columns))
+
+
+@needs_numpy
+def test_every_breach_of_a_run_can_be_explained(run, monkeypatch):
+    adapter = type(dispatch.adapter("numpy"))
+    monkeypatch.setattr(adapter, "abs", staticmethod(lambda x: np.abs(x).astype("float64") * 1.01))
+    code, out = run("mae", "--backend", "numpy", "--dtype", "float32", "--seed", "7", "--json", "out.json")
+    assert code == 1
+    assert "--explain CASE --seed 7" in out
+    names = {breach["case"] for breach in breaches()}
+    assert len({name.rpartition("/")[2] == "all" for name in names}) == 2
+    for name in sorted(names)[-3:] + [name for name in names if name.endswith("/all")]:
+        code, out = run("--explain", name, "--seed", "7", "--backend", "numpy")
+        assert code == 0
+        assert "breach: numpy" in out
 
 
 # Stability

@@ -1,4 +1,4 @@
-"""What holds for any input: the exact value, finite gradients, and samples that do not know of each other."""
+"""What holds for any input: the exact value, gradients that are slopes, and samples that do not know of each other."""
 
 import math
 
@@ -81,6 +81,72 @@ def test_a_finite_loss_has_a_finite_gradient(differentiable, name, options):
         assert np.isfinite(differentiate(*pair)).all()
 
     check()
+
+
+@cases
+@pytest.mark.parametrize("dtype", ["float64"])
+def test_a_gradient_is_the_slope_between_neighbours(differentiable, dtype, name, options):
+    """Central differences in float64, of the entries whose slopes on both sides agree: at a kink there is no slope, and the tables pin the rule."""
+    differentiate = gradient(differentiable, name, options)
+    compared = 0
+
+    @EXAMPLES
+    @given(strategies.pair(getattr(lb, name), SHAPE, dtype, limit=20.0, **options))
+    def check(pair):
+        nonlocal compared
+        y_true, y_pred = pair
+        got = differentiate(y_true, y_pred)
+        middle = evaluated(differentiable, name, options, y_true, y_pred)
+        longest = np.abs(y_pred).max(axis=-1)
+        for entry in range(SHAPE[1]):
+            step = np.zeros(SHAPE)
+            step[:, entry] = 1e-5 * np.maximum(np.abs(y_pred[:, entry]), 1e-3 * np.where(longest > 0, longest, 1.0))
+            width = step[:, entry]
+            above = (evaluated(differentiable, name, options, y_true, y_pred + step) - middle) / width
+            below = (middle - evaluated(differentiable, name, options, y_true, y_pred - step)) / width
+            # What rounding makes of a difference, and the curvature of a logarithm.
+            noise = 1e-14 * (1 + np.abs(middle)) / width
+            smooth = np.abs(above - below) <= 1e-3 * np.abs(above) + 10 * noise
+            # The cosine jumps at the zero vector.
+            smooth &= (longest > 0) | (name != "cosine_similarity")
+            compared += smooth.sum()
+            wanted = (above + below) / 2
+            assert (np.abs(got[:, entry] - wanted) <= 1e-5 * np.abs(wanted) + noise + 1e-7)[smooth].all()
+
+    check()
+    assert compared > 50
+
+
+@pytest.mark.parametrize("dtype", ["float64"])
+@pytest.mark.parametrize(
+    ("name", "options", "hessian"),
+    [
+        ("mean_squared_error", {}, lambda z: np.eye(3) * 2 / 3),
+        ("log_cosh", {}, lambda z: np.diag(1 / np.cosh(z) ** 2) / 3),
+        ("huber", {}, lambda z: np.diag(np.abs(z) < 1) / 3),
+        # diag(p) − ppᵀ, whatever the label.
+        ("categorical_crossentropy", {"from_logits": True}, lambda z: np.diag(softmax(z)) - np.outer(softmax(z), softmax(z))),
+        ("sparse_categorical_crossentropy", {"from_logits": True}, lambda z: np.diag(softmax(z)) - np.outer(softmax(z), softmax(z))),
+        ("binary_crossentropy", {"from_logits": True}, lambda z: np.diag(np.exp(z) / (1 + np.exp(z)) ** 2) / 3),
+    ],
+)
+def test_hessians_are_those_of_the_textbook(differentiable, dtype, name, options, hessian):
+    y_true = np.array([1]) if name.startswith("sparse") else np.array([[0.0, 1.0, 0.0] if "crossentropy" in name else [0.0, 0.0, 0.0]])
+    for z in ([0.0, 0.0, 0.0], [0.5, -1.5, 3.0]):
+        wanted = hessian(np.array(z))
+        for first in range(3):
+            for second in range(first, 3):
+                # Along the entries v alone, the derivative of the summed gradient is v ∘ Hv.
+                along = np.zeros((1, 3))
+                along[0, [first, second]] = 1.0
+                v, rest = differentiable.tensor(along), differentiable.tensor((1 - along) * z)
+                labels = differentiable.tensor(y_true)
+                got = differentiable.second(lambda p, v=v, rest=rest, y=labels: getattr(lb, name)(y, rest + v * p, **options), np.array([z]))
+                np.testing.assert_allclose(got, along * (wanted @ along[0]), rtol=1e-12, atol=1e-15)
+
+
+def softmax(z):
+    return np.exp(z) / np.exp(z).sum()
 
 
 @cases

@@ -43,7 +43,7 @@ def parity(request: Request) -> int:
         wanted = _suites(request)
         chosen = _columns(request)
     if request.case is not None:
-        print(report.explain(*report.find_case(request.case, wanted, DTYPES), chosen, request.seed))
+        print(report.explain(report.find_case(request.case, wanted, DTYPES, request.seed), chosen))
         return 0
     own = [suite for suite in wanted if ":" in suite.source]
     with redirect_stdout(sys.stderr), _progress(steps(wanted, dtypes, chosen)) as progress:

@@ -8,11 +8,13 @@ last place (ulp) of a scale:
 * at least 1 for losses of probabilities that are divided by their sum: p/Σp is rounded near 1, and that rounding is an absolute error of its
   logarithm.
 
-Gradients have no exact value at a kink, so they are compared with each other, in units of the larger of the row's largest entry and
-``gradient_scale``.
+The exact gradient is found by differences in the same arithmetic, of every entry of y_pred. Errors are counted in units of the row's largest entry,
+and where there is more than one of those, of ``gradient_scale``. Where the slopes on both sides of an entry disagree (a kink), or the loss is
+infinite, there is no exact slope, and the columns are held against their median: the rule for kinks is the same on every backend.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,12 +24,14 @@ from lossbackend import dispatch
 from lossbackend.ops import Ops, Tensor
 from lossbackend.parity.cases import RANGES, WIDTH, Array, Batch, Suite, batch
 
-# What a value may be off, in units in the last place, and what two gradients may differ by, in units of their scale.
+# What a value may be off, in units in the last place, and a gradient, in units of its scale.
 VALUE_BOUND = 4.0
-GRADIENT_BOUND = 16.0
+GRADIENT_BOUND = 8.0
 
-# A relative step for differences in arithmetic of 1024 bits: its square still leaves 400 good bits.
-_STEP = 2.0**-300
+# A relative step for differences in arithmetic of 1024 bits: what they leave out is as small, and second ones still have 600 good bits.
+_STEP = 2.0**-200
+# The error of a number computed in 1024 bits from parts of that size, with some room.
+_NOISE = 2.0**-1000
 # A second difference this large is that of a jump.
 _JUMP = 2.0**100
 
@@ -72,16 +76,24 @@ class Measurement(NamedTuple):
     exact: Array
     outcomes: Mapping[Column, Outcome]
     ulps: Mapping[Column, Array]
-    """Of each case; NaN where the column has no value to compare."""
-    gradient_units: Array
-    """The largest difference between two columns, of each case."""
+    """Of each case; of the columns that have values to compare."""
+    gradient: Array
+    """Exact, and at a kink the median of the columns."""
+    gradient_units: Mapping[Column, Array]
+    """Of each case; of the columns that differentiate."""
     breaches: list[Breach]
     cases: int
 
     def worst(self, column: Column) -> float | None:
         """The largest error of a column in ulp; None where it has none, infinity where the result is not even of that kind."""
         ulps = self.ulps.get(column)
-        return None if ulps is None or np.isnan(ulps).all() else float(np.nanmax(ulps))
+        return None if ulps is None else float(ulps.max())
+
+    def worst_gradient(self) -> tuple[Column, float] | None:
+        """The column whose gradients are furthest off, and how far in units; None where no column has any."""
+        worst = {column: float(units.max()) for column, units in self.gradient_units.items()}
+        column = max(worst, key=worst.__getitem__, default=None)
+        return None if column is None else (column, worst[column])
 
 
 def case_id(suite: Suite, dtype: str, case: int | str) -> str:
@@ -112,7 +124,7 @@ def _precision(ops: Ops, dtype: str) -> AbstractContextManager[Any]:
     return ops.double_precision() if dtype == "float64" else nullcontext()
 
 
-def _laid_out(suite: Suite, inputs: Batch) -> Batch:
+def laid_out(suite: Suite, inputs: Batch) -> Batch:
     """The inputs with the loss axis where the option ``axis`` has it."""
     if suite.options.get("axis") != 0:
         return inputs
@@ -133,7 +145,7 @@ def _numbers(ops: Ops, tensor: Tensor) -> Array:
 
 def run_eager(ops: Ops, suite: Suite, inputs: Batch, dtype: str) -> Outcome:
     """One call, and one call for the gradient."""
-    inputs = _laid_out(suite, inputs)
+    inputs = laid_out(suite, inputs)
     with dispatch.use_backend(ops.name), _precision(ops, dtype), np.errstate(all="ignore"):
         try:
             y_true, y_pred = _tensor(ops, inputs.y_true, dtype), _tensor(ops, inputs.y_pred, dtype)
@@ -165,8 +177,8 @@ def run_compiled(ops: Ops, group: Sequence[tuple[Suite, Batch]], dtype: str) -> 
 
 
 def _run_group(ops: Ops, group: Sequence[tuple[Suite, Batch]], dtype: str) -> list[Outcome]:
-    laid_out = [_laid_out(suite, inputs) for suite, inputs in group]
-    parts = [(suite.function, dict(suite.options), inputs.y_pred.shape) for (suite, _), inputs in zip(group, laid_out, strict=True)]
+    placed = [laid_out(suite, inputs) for suite, inputs in group]
+    parts = [(suite.function, dict(suite.options), inputs.y_pred.shape) for (suite, _), inputs in zip(group, placed, strict=True)]
     facts: list[tuple[tuple[int, ...], str]] = []
 
     def losses(y_trues: list[Tensor], flat: Tensor) -> Tensor:
@@ -185,16 +197,16 @@ def _run_group(ops: Ops, group: Sequence[tuple[Suite, Batch]], dtype: str) -> li
     name = f"losses_of_{len(parts)}_{dtype}_{id(parts)}"
     losses.__code__ = losses.__code__.replace(co_name=name, co_qualname=name)
     with _precision(ops, dtype):
-        y_trues = [_tensor(ops, inputs.y_true, dtype) for inputs in laid_out]
+        y_trues = [_tensor(ops, inputs.y_true, dtype) for inputs in placed]
         compiled = ops.compile(losses)
-        flat = np.concatenate([inputs.y_pred.ravel() for inputs in laid_out])
+        flat = np.concatenate([inputs.y_pred.ravel() for inputs in placed])
         values, gradient = ops.value_and_grad(lambda x: compiled(y_trues, x), _tensor(ops, flat, dtype))
         all_values, all_slopes = _numbers(ops, values), _numbers(ops, gradient)
         gradient_dtype = ops.dtype(gradient)
     outcomes = []
-    slopes = np.split(all_slopes, np.cumsum([inputs.y_pred.size for inputs in laid_out])[:-1])
+    slopes = np.split(all_slopes, np.cumsum([inputs.y_pred.size for inputs in placed])[:-1])
     sizes = [int(np.prod(shape)) for shape, _ in facts]
-    for (suite, _), inputs, own, part, (shape, kind) in zip(group, laid_out, np.split(all_values, np.cumsum(sizes)[:-1]), slopes, facts, strict=True):
+    for (suite, _), inputs, own, part, (shape, kind) in zip(group, placed, np.split(all_values, np.cumsum(sizes)[:-1]), slopes, facts, strict=True):
         outcomes.append(Outcome(own.reshape(shape), _rows(suite, part.reshape(inputs.y_pred.shape)), shape, kind, gradient_dtype))
     return outcomes
 
@@ -204,21 +216,21 @@ def _run_group(ops: Ops, group: Sequence[tuple[Suite, Batch]], dtype: str) -> li
 
 def _exact(suite: Suite, y_true: Array, y_pred: Array) -> Array:
     """Numbers of 1024 bits, of the rows of y_pred (of floats or such numbers)."""
-    laid_out = _laid_out(suite, Batch(y_true, y_pred))
+    placed = laid_out(suite, Batch(y_true, y_pred))
     # Conversions of NaN to numbers of 1024 bits leave floating-point flags behind, which NumPy warns of.
     with dispatch.use_backend(dispatch.REFERENCE), np.errstate(all="ignore"):
-        values: Array = suite.function(laid_out.y_true, laid_out.y_pred, **suite.options)
+        values: Array = suite.function(placed.y_true, placed.y_pred, **suite.options)
     return values
 
 
-def exact_values(suite: Suite, inputs: Batch) -> tuple[Array, Array]:
-    """The exact values as the sum of two float64 arrays: the nearest, and what remains."""
+def exact_values(suite: Suite, inputs: Batch) -> tuple[Array, Array, Array]:
+    """The exact values, of 1024 bits; and as the sum of two float64 arrays: the nearest, and what remains."""
     values = _exact(suite, *inputs)
     nearest = values.astype(np.float64)
     finite = np.isfinite(nearest)
     rest = np.zeros_like(nearest)
     rest[finite] = (values[finite] - nearest[finite]).astype(np.float64)
-    return nearest, rest
+    return values, nearest, rest
 
 
 def _precise(array: Array) -> Array:
@@ -227,80 +239,106 @@ def _precise(array: Array) -> Array:
     return exact
 
 
-def _moved(inputs: Batch, steps: Iterable[tuple[str, int, float]]) -> Iterator[tuple[Array, Array]]:
-    """The inputs with one entry of each row times 1 + step, for each (argument, entry, step)."""
-    for argument, entry, step in steps:
-        moved = getattr(inputs, argument).copy()
-        moved[:, entry] = moved[:, entry] * (_precise(np.array([1.0]))[0] + step)
-        yield (moved, inputs.y_pred) if argument == "y_true" else (inputs.y_true, moved)
+def _number_array(inputs: Batch) -> Batch:
+    return Batch(_precise(inputs.y_true) if inputs.y_true.ndim == 2 else inputs.y_true, _precise(inputs.y_pred))
 
 
-def _entries(inputs: Batch) -> list[tuple[str, int]]:
-    labels = [("y_true", entry) for entry in range(WIDTH)] if inputs.y_true.ndim == 2 else []
-    return labels + [("y_pred", entry) for entry in range(WIDTH)]
+def _scaled(inputs: Batch) -> Iterator[Batch]:
+    """The inputs with one entry of each row times 1 + step, for each entry of y_true (unless they are ids) and of y_pred."""
+    for argument in ("y_true", "y_pred") if inputs.y_true.ndim == 2 else ("y_pred",):
+        for entry in range(WIDTH):
+            moved = getattr(inputs, argument).copy()
+            moved[:, entry] = moved[:, entry] * (_precise(np.array([1.0]))[0] + _STEP)
+            yield inputs._replace(**{argument: moved})
 
 
-def _stacked(suite: Suite, batches: Sequence[tuple[Array, Array]]) -> Array:
+def _stacked(suite: Suite, batches: Sequence[Batch]) -> Array:
     """Exact values of many batches of equal shape in one call: (batch, row)."""
     values = _exact(suite, np.concatenate([y for y, _ in batches]), np.concatenate([p for _, p in batches]))
     return values.reshape(len(batches), -1)
 
 
-def _spread(up: Array, down: Array) -> Array:
-    """|up − down| / 2h as float64, 0 where either is not finite."""
-    with np.errstate(all="ignore"):
-        finite = np.isfinite(up.astype(np.float64)) & np.isfinite(down.astype(np.float64))
-        spread = np.zeros(up.shape)
-        spread[finite] = abs((up[finite] - down[finite]) / (2 * _STEP)).astype(np.float64)
-    return spread
-
-
-def _number_array(inputs: Batch) -> Batch:
-    return Batch(_precise(inputs.y_true) if inputs.y_true.ndim == 2 else inputs.y_true, _precise(inputs.y_pred))
+def _change(moved: Array, base: Array) -> Array:
+    """|moved − base| per relative step as float64, 0 where either is not finite."""
+    finite = np.isfinite(moved.astype(np.float64)) & np.isfinite(base.astype(np.float64))
+    change = np.zeros(moved.shape)
+    change[finite] = abs((moved[finite] - base[finite]) / _STEP).astype(np.float64)
+    return change
 
 
 def condition_scale(suite: Suite, inputs: Batch) -> Array:
     """Σ |x ∂f/∂x| of each row, over the entries of y_true (unless they are ids) and of y_pred."""
     precise = _number_array(inputs)
-    entries = _entries(precise)
-    moved = _moved(precise, [(argument, entry, step) for argument, entry in entries for step in (_STEP, -_STEP)])
-    values = _stacked(suite, list(moved))
-    total: Array = _spread(values[0::2], values[1::2]).sum(axis=0)
+    values = _stacked(suite, [precise, *_scaled(precise)])
+    with np.errstate(all="ignore"):
+        total: Array = _change(values[1:], np.broadcast_to(values[0], values[1:].shape)).sum(axis=0)
     return total
 
 
-def _gradients(suite: Suite, batches: Sequence[tuple[Array, Array]]) -> Array:
-    """Exact ∂f/∂p of every entry, as numbers of 1024 bits: (batch, row, entry)."""
-    sides = []
-    steps = []
-    for y_true, y_pred in batches:
+def _sizes(y_pred: Array) -> Array:
+    """What a step of each entry is relative to: itself, or for a 0 the smallest other number of its row, 1 at most."""
+    size = abs(y_pred)
+    others = np.where((size > 0) & np.isfinite(size.astype(np.float64)), size, _precise(np.array(1.0)))
+    sizes: Array = np.where(size > 0, size, np.minimum(others.min(axis=-1, keepdims=True), 1.0))
+    return sizes
+
+
+def _slopes(suite: Suite, batches: Sequence[Batch], bases: Array, side: int = 1) -> Array:
+    """∂f/∂p of every entry by one-sided differences of 1024 bits from ``bases``, the values of the batches: (batch, row, entry)."""
+    moved, widths = [], []
+    for inputs in batches:
+        steps = _sizes(inputs.y_pred) * (side * _STEP)
         for entry in range(WIDTH):
-            # Absolute where p is 0, which a relative step leaves where it is.
-            step = np.where(y_pred[:, entry] == 0, 1.0, abs(y_pred[:, entry])) * _STEP
-            steps.append(step)
-            for sign in (1, -1):
-                moved = y_pred.copy()
-                moved[:, entry] = moved[:, entry] + sign * step
-                sides.append((y_true, moved))
-    values = _stacked(suite, sides)
-    slopes: Array = (values[0::2] - values[1::2]) / (2 * np.stack(steps))
-    return slopes.reshape(len(batches), WIDTH, -1).transpose(0, 2, 1)
-
-
-def exact_gradient(suite: Suite, inputs: Batch) -> Array:
-    """∂f/∂p by central differences: the mean of both sides at a kink."""
-    precise = _number_array(inputs)
-    slopes: Array = _gradients(suite, [(precise.y_true, precise.y_pred)])[0].astype(np.float64)
+            y_pred = inputs.y_pred.copy()
+            y_pred[:, entry] = y_pred[:, entry] + steps[:, entry]
+            moved.append(Batch(inputs.y_true, y_pred))
+        widths.append(steps)
+    values = _stacked(suite, moved).reshape(len(batches), WIDTH, -1).transpose(0, 2, 1)
+    slopes: Array = (values - bases[..., np.newaxis]) / np.stack(widths)
     return slopes
+
+
+def exact_gradient(suite: Suite, inputs: Batch, values: Array) -> tuple[Array, Array]:
+    """∂f/∂p of every entry from exact values, at a kink that of one side or of both; and what the last bits of the values make of it."""
+    precise = _number_array(inputs)
+    sizes = _sizes(precise.y_pred)
+    with np.errstate(all="ignore"):
+        slopes = _slopes(suite, [precise], values[np.newaxis])[0]
+        noise = (np.maximum(abs(values), 1.0)[:, np.newaxis] * _NOISE / (sizes * _STEP)).astype(np.float64)
+        # Where the slope vanishes the step shows: both sides of it cancel.
+        flat = np.flatnonzero((abs(slopes) * sizes < _STEP * _JUMP).any(axis=-1))
+        if flat.size:
+            other = _slopes(suite, [Batch(precise.y_true[flat], precise.y_pred[flat])], values[np.newaxis, flat], side=-1)[0]
+            slopes[flat] = (slopes[flat] + other) / 2
+        return slopes.astype(np.float64), noise
+
+
+def gradient_jump(suite: Suite, inputs: Batch, exact: Array, dtype: str) -> Array:
+    """How far the exact slopes of every entry are from those one unit in the last place above it and below it.
+
+    That far, because the place of a kink is a constant of the formula, which the dtype may have rounded.
+    """
+    precise = _number_array(inputs)
+    units = _sizes(precise.y_pred) * RANGES[RANGES[dtype].computed].epsilon
+    slopes = [exact]
+    with np.errstate(all="ignore"):
+        for side in (1, -1):
+            beside = [Batch(precise.y_true, precise.y_pred.copy()) for _ in range(WIDTH)]
+            for entry, moved in enumerate(beside):
+                moved.y_pred[:, entry] = moved.y_pred[:, entry] + side * units[:, entry]
+            found = _slopes(suite, beside, _stacked(suite, beside), side)
+            slopes.append(np.stack([found[entry, :, entry] for entry in range(WIDTH)], axis=-1).astype(np.float64))
+        return np.asarray(np.ptp(slopes, axis=0))
 
 
 def gradient_scale(suite: Suite, inputs: Batch) -> Array:
     """What rounding does to each row's gradient g: Σ |x ∂g/∂x|, and the size of the parts that it is a difference of, where that is known."""
     precise = _number_array(inputs)
-    steps = [(argument, entry, step) for argument, entry in _entries(precise) for step in (_STEP, -_STEP)]
-    slopes = _gradients(suite, list(_moved(precise, steps)))
-    spread = _spread(slopes[0::2], slopes[1::2])
-    scale = np.where(spread > _JUMP, 0.0, spread).sum(axis=0).max(axis=-1)
+    batches = [precise, *_scaled(precise)]
+    with np.errstate(all="ignore"):
+        slopes = _slopes(suite, batches, _stacked(suite, batches))
+        change = _change(slopes[1:], np.broadcast_to(slopes[0], slopes[1:].shape))
+    scale = np.where(change > _JUMP, 0.0, change).sum(axis=0).max(axis=-1)
     # A gradient that is a difference of parts of one size, each of them rounded: softmax and label; label and share of the sum; unit vectors.
     size = abs(inputs.y_pred).max(axis=-1)
     if suite.kind in ("class-logits", "id-logits"):
@@ -330,10 +368,10 @@ class _Comparison:
         self.breaches: list[Breach] = []
         self.error: BaseException | None = None
         try:
-            self.nearest, self.rest = exact_values(suite, inputs)
+            self.values, self.nearest, self.rest = exact_values(suite, inputs)
         except Exception as error:  # a fact to compare
             self.error = error
-            self.nearest = self.rest = np.full(len(inputs.y_pred), np.nan)
+            self.values = self.nearest = self.rest = np.full(len(inputs.y_pred), np.nan)
         with np.errstate(over="ignore"):
             self.expected = self.nearest.astype(self.computed).astype(np.float64)
 
@@ -344,8 +382,12 @@ class _Comparison:
         usable = {column: outcome for column, outcome in self.outcomes.items() if self._facts(column, outcome)}
         with np.errstate(all="ignore"):
             ulps = self._values(usable)
-            units = self._gradients_of(usable)
-        return Measurement(self.suite, self.dtype, self.inputs, self.nearest, self.outcomes, ulps, units, self.breaches, len(self.inputs.y_pred))
+            gradient, units = self._gradients_of(usable)
+        cases = len(self.inputs.y_pred)
+        return Measurement(self.suite, self.dtype, self.inputs, self.nearest, self.outcomes, ulps, gradient, units, self.breaches, cases)
+
+    def _rows(self, rows: Array) -> Batch:
+        return Batch(self.inputs.y_true[rows], self.inputs.y_pred[rows])
 
     def _facts(self, column: Column, outcome: Outcome) -> bool:
         """Exception, shape and dtype; whether there are values to compare."""
@@ -378,11 +420,10 @@ class _Comparison:
         if self.suite.normalised:
             scale = np.fmax(scale, 1.0)
         ulps = {column: self._ulps(_of(outcome.values), scale) for column, outcome in usable.items()}
-        # The condition scale takes a dozen exact evaluations: found only where it matters.
-        doubtful = [row for row in range(len(scale)) if any(1.0 < own[row] < np.inf for own in ulps.values())]
-        if doubtful and not self.suite.definition.interacting:
-            chosen = Batch(self.inputs.y_true[doubtful], self.inputs.y_pred[doubtful])
-            scale[doubtful] = np.fmax(scale[doubtful], condition_scale(self.suite, chosen))
+        # The condition scale takes more exact evaluations: found only where it matters.
+        doubtful = np.flatnonzero([any(1.0 < own[row] < np.inf for own in ulps.values()) for row in range(len(scale))])
+        if doubtful.size and not self.suite.definition.interacting:
+            scale[doubtful] = np.fmax(scale[doubtful], condition_scale(self.suite, self._rows(doubtful)))
             ulps = {column: self._ulps(_of(outcome.values), scale) for column, outcome in usable.items()}
         for column, own in ulps.items():
             values = _of(usable[column].values)
@@ -391,50 +432,61 @@ class _Comparison:
                 self.breach(int(row), column, "value", f"{values[row]!s}, exact {self.expected[row]!s}: {difference}")
         return ulps
 
-    def _gradients_of(self, usable: Mapping[Column, Outcome]) -> Array:
-        units = np.zeros(len(self.inputs.y_pred))
+    def _gradients_of(self, usable: Mapping[Column, Outcome]) -> tuple[Array, dict[Column, Array]]:
         slopes = {column: outcome.gradient for column, outcome in usable.items() if outcome.gradient is not None}
         if not slopes:
-            return units
-        self._finite_gradients(slopes)
+            return np.full(self.inputs.y_pred.shape, np.nan), {}
+        exact, noise = np.full((2, *self.inputs.y_pred.shape), np.nan)
+        if not self.suite.definition.interacting:
+            exact, noise = exact_gradient(self.suite, self.inputs, self.values)
+        self._finite_gradients(slopes, exact)
         stacked = np.stack(list(slopes.values()))
         counted = ~np.isnan(self.nearest)
+        gradient, units, exactly = self._gradient_units(stacked, exact, noise, counted)
         kind = np.where(np.isfinite(stacked), 0.0, stacked)
         reference = next(iter(slopes))
         for index, column in enumerate(slopes):
             differs = ~((kind[index] == kind[0]) | (np.isnan(kind[index]) & np.isnan(kind[0]))).all(axis=-1) & counted
             for row in np.flatnonzero(differs):
                 self.breach(int(row), column, "gradient", f"{stacked[index][row].tolist()}, on {reference.label} {stacked[0][row].tolist()}")
-                units[row] = np.inf
-        finite = np.isfinite(stacked).all(axis=0)
-        gap = np.where(finite, stacked.max(axis=0) - stacked.min(axis=0), 0.0).max(axis=-1)
-        scale = np.where(finite, abs(stacked).max(axis=0), 0.0).max(axis=-1)
-        plain = gap / _unit(scale, self.dtype)
-        doubtful = np.flatnonzero((plain > 1.0) & counted)
-        if doubtful.size and not self.suite.definition.interacting:
-            chosen = Batch(self.inputs.y_true[doubtful], self.inputs.y_pred[doubtful])
-            scale[doubtful] = np.fmax(scale[doubtful], gradient_scale(self.suite, chosen))
-            plain = gap / _unit(scale, self.dtype)
-        flushed = gap <= RANGES[self.dtype].smallest_normal
-        units = np.fmax(units, np.where(counted & ~flushed, plain, 0.0))
-        for row in np.flatnonzero((units > GRADIENT_BOUND) & np.isfinite(units)):
-            middle = np.median(stacked[:, row], axis=0)
-            furthest = list(slopes)[int(abs(stacked[:, row] - middle).max(axis=-1).argmax())]
-            self.breach(
-                int(row), furthest, "gradient", f"{slopes[furthest][row].tolist()}, elsewhere {middle.tolist()}: {units[row]:.3g} units apart"
-            )
-        return units
+                units[index][row] = np.inf
+            for row in np.flatnonzero((units[index] > GRADIENT_BOUND) & np.isfinite(units[index])):
+                what = "exact" if exactly[row] else "elsewhere"
+                message = f"{stacked[index][row].tolist()}, {what} {gradient[row].tolist()}: {units[index][row]:.3g} units off"
+                self.breach(int(row), column, "gradient", message)
+        return gradient, dict(zip(slopes, units, strict=True))
 
-    def _finite_gradients(self, slopes: Mapping[Column, Array]) -> None:
+    def _gradient_units(self, stacked: Array, exact: Array, noise: Array, counted: Array) -> tuple[Array, Array, Array]:
+        """The gradient that each row should have, the error of every column in units of its scale, and in which rows all of it is exact."""
+        finite = np.isfinite(stacked).all(axis=0)
+        sizes = np.fmax(abs(stacked).max(axis=0), np.where(np.isfinite(exact), abs(exact), 0.0))
+        scale = np.where(finite, sizes, 0.0).max(axis=-1)
+        known = np.isfinite(exact) & (noise <= _unit(scale, self.dtype)[:, np.newaxis])
+        middle = np.median(stacked, axis=0)
+
+        def errors() -> tuple[Array, Array]:
+            gradient = np.where(known, exact, middle)
+            gap = np.where(finite, abs(stacked - gradient), 0.0).max(axis=-1)
+            return gradient, np.where(counted & (gap > RANGES[self.dtype].smallest_normal), gap / _unit(scale, self.dtype), 0.0)
+
+        gradient, units = errors()
+        doubtful = np.flatnonzero((units > 1.0).any(axis=0))
+        if doubtful.size and not self.suite.definition.interacting:
+            scale[doubtful] = np.fmax(scale[doubtful], gradient_scale(self.suite, self._rows(doubtful)))
+            gradient, units = errors()
+            beyond = np.flatnonzero((units > GRADIENT_BOUND).any(axis=0))
+            if beyond.size:
+                jump = gradient_jump(self.suite, self._rows(beyond), exact[beyond], self.dtype)
+                known[beyond] &= jump <= GRADIENT_BOUND * _unit(scale[beyond], self.dtype)[:, np.newaxis]
+                gradient, units = errors()
+        return gradient, units, np.asarray(known.all(axis=-1))
+
+    def _finite_gradients(self, slopes: Mapping[Column, Array], exact: Array) -> None:
         """A finite loss has a finite gradient, unless the exact gradient exceeds the range of the dtype."""
+        beyond = abs(exact) >= _largest(self.dtype)
         for column, own in slopes.items():
-            rows = np.flatnonzero(np.isfinite(self.expected) & np.isfinite(self.nearest) & ~np.isfinite(own).all(axis=-1))
-            if not rows.size:
-                continue
-            exact = exact_gradient(self.suite, Batch(self.inputs.y_true[rows], self.inputs.y_pred[rows]))
-            beyond = abs(exact) >= _largest(self.dtype)
-            allowed = np.isfinite(own[rows]) | (beyond & (own[rows] == np.sign(exact) * np.inf))
-            for row in rows[~allowed.all(axis=-1)]:
+            allowed = np.isfinite(own) | (beyond & (own == np.sign(exact) * np.inf))
+            for row in np.flatnonzero(np.isfinite(self.expected) & np.isfinite(self.nearest) & ~allowed.all(axis=-1)):
                 self.breach(int(row), column, "gradient", f"{own[row].tolist()} for a finite loss of {self.expected[row]!s}")
 
 
@@ -455,7 +507,7 @@ def compare(suite: Suite, dtype: str, inputs: Batch, outcomes: Mapping[Column, O
 # Calls that have to be refused
 
 
-def _bad_calls(suite: Suite, inputs: Batch) -> dict[str, Batch]:
+def bad_calls(suite: Suite, inputs: Batch) -> dict[str, Batch]:
     """By name. Shapes that do not fit, and ids that are none."""
     y_true, y_pred = inputs.y_true[:4], inputs.y_pred[:4]
     calls = {"fewer labels": Batch(y_true[:3], y_pred)}
@@ -471,15 +523,22 @@ def _bad_calls(suite: Suite, inputs: Batch) -> dict[str, Batch]:
 def refused(suite: Suite, inputs: Batch, dtype: str, eager: Sequence[Column]) -> tuple[list[Breach], int]:
     """Calls that every backend has to refuse with the exception that the reference raises; the breaches, and the number of calls."""
     breaches = []
-    calls = _bad_calls(suite, inputs)
+    calls = bad_calls(suite, inputs)
     for name, call in calls.items():
-        expected = run_eager(dispatch.adapter(dispatch.REFERENCE), suite, call, dtype).error
-        for column in eager:
-            found = run_eager(dispatch.adapter(column.backend), suite, call, dtype).error
-            if type(found) is not type(expected) or found is None:
-                said = "no exception" if found is None else f"{type(found).__name__}: {found}"
-                breaches.append(Breach(case_id(suite, dtype, name), column.label, "exception", f"{said}, expected {type(expected).__name__}"))
+        outcomes = {column: run_eager(dispatch.adapter(column.backend), suite, call, dtype) for column in eager}
+        breaches += refused_call(suite, name, call, dtype, outcomes)
     return breaches, len(calls)
+
+
+def refused_call(suite: Suite, name: str, call: Batch, dtype: str, outcomes: Mapping[Column, Outcome]) -> list[Breach]:
+    """One of these calls."""
+    breaches = []
+    expected = run_eager(dispatch.adapter(dispatch.REFERENCE), suite, call, dtype).error
+    for column, outcome in outcomes.items():
+        if type(outcome.error) is not type(expected) or outcome.error is None:
+            said = "no exception" if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}"
+            breaches.append(Breach(case_id(suite, dtype, name), column.label, "exception", f"{said}, expected {type(expected).__name__}"))
+    return breaches
 
 
 # The whole run
@@ -493,6 +552,7 @@ class Run(NamedTuple):
     measurements: list[Measurement]
     breaches: list[Breach]
     cases: int
+    seed: int
 
 
 # Suites that are compiled together.
@@ -503,35 +563,43 @@ Progress: TypeAlias = Callable[[str, int], None]
 
 def measure(suites: Sequence[Suite], dtypes: Sequence[str], chosen: Sequence[Column], seed: int, progress: Progress = lambda what, done: None) -> Run:
     """Every suite in every dtype on every column. ``progress`` is told what comes next, and how many steps of ``steps()`` were done."""
-    measurements, breaches, cases = [], [], 0
-    for dtype in dtypes:
-        batches = [(suite, batch(suite.kind, dtype, seed)) for suite in suites]
-        outcomes: list[dict[Column, Outcome]] = [{} for _ in suites]
-        for column in chosen:
-            ops = dispatch.adapter(column.backend)
-            for start in range(0, len(batches), GROUP if column.compiled else 1):
-                group = batches[start : start + (GROUP if column.compiled else 1)]
-                progress(f"{column.label}, {dtype}: {group[0][0].label}", 0)
-                found = run_compiled(ops, group, dtype) if column.compiled else [run_eager(ops, *group[0], dtype)]
-                for offset, outcome in enumerate(found):
-                    outcomes[start + offset][column] = outcome
-                progress(f"{column.label}, {dtype}", len(group))
-        for (suite, inputs), own in zip(batches, outcomes, strict=True):
-            progress(f"exact values, {dtype}: {suite.label}", 0)
-            held = {column: outcome for column, outcome in own.items() if not _lacks(outcome, dtype)}
-            measurement = compare(suite, dtype, inputs, held)
-            measurements.append(measurement)
-            breaches += measurement.breaches
-            cases += measurement.cases
-            if dtype == dtypes[0]:
-                bad, calls = refused(suite, inputs, dtype, [column for column in held if not column.compiled])
-                breaches += bad
-                cases += calls
-            progress(f"exact values, {dtype}", 1)
-    return Run(list(chosen), list(dtypes), measurements, breaches, cases)
+    eager = [column for column in chosen if not column.compiled]
+    found: list[Future[Measurement]] = []
+    refusals = []
+    # Exact numbers are Python's work, which goes on beside the compilers.
+    pool = ThreadPoolExecutor(1)
+    try:
+        for dtype in dtypes:
+            batches = [(suite, batch(suite.kind, dtype, seed)) for suite in suites]
+            outcomes: list[dict[Column, Outcome]] = [dict.fromkeys(chosen, Outcome()) for _ in suites]
+            for column in chosen:
+                for start in range(0, len(batches) if column.compiled else 0, GROUP):
+                    group = batches[start : start + GROUP]
+                    progress(f"{column.label}, {dtype}: {group[0][0].label}", 0)
+                    for own, outcome in zip(outcomes[start:], run_compiled(dispatch.adapter(column.backend), group, dtype), strict=False):
+                        own[column] = outcome
+                    progress(f"{column.label}, {dtype}", len(group))
+            for (suite, inputs), own in zip(batches, outcomes, strict=True):
+                for column in eager:
+                    progress(f"{column.label}, {dtype}: {suite.label}", 0)
+                    own[column] = run_eager(dispatch.adapter(column.backend), suite, inputs, dtype)
+                    progress(f"{column.label}, {dtype}", 1)
+                held = {column: outcome for column, outcome in own.items() if not lacks(outcome, dtype)}
+                found.append(pool.submit(compare, suite, dtype, inputs, held))
+                if dtype == dtypes[0]:
+                    refusals.append(refused(suite, inputs, dtype, [column for column in eager if column in held]))
+        measurements = []
+        for future in found:
+            measurements.append(future.result())
+            progress(f"exact values, {measurements[-1].dtype}: {measurements[-1].suite.label}", 1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    breaches = [breach for measurement in measurements for breach in measurement.breaches] + [breach for bad, _ in refusals for breach in bad]
+    cases = sum(measurement.cases for measurement in measurements) + sum(calls for _, calls in refusals)
+    return Run(list(chosen), list(dtypes), measurements, breaches, cases, seed)
 
 
-def _lacks(outcome: Outcome, dtype: str) -> bool:
+def lacks(outcome: Outcome, dtype: str) -> bool:
     """Whether the framework simply has no such dtype: NumPy has bfloat16 only beside a framework that brings it."""
     return dtype == "bfloat16" and isinstance(outcome.error, TypeError) and "bfloat16" in str(outcome.error)
 

@@ -7,24 +7,28 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from xml.etree import ElementTree
 
 import numpy as np
 
 import lossbackend
 from lossbackend import dispatch
-from lossbackend.parity.cases import KINDS, Batch, Suite, batch
+from lossbackend.parity.cases import KINDS, RANGES, Batch, Suite, batch
 from lossbackend.parity.measure import (
     GRADIENT_BOUND,
     VALUE_BOUND,
     Breach,
     Column,
     Measurement,
+    Outcome,
     Run,
+    bad_calls,
     case_id,
     compare,
-    exact_values,
+    lacks,
+    laid_out,
+    refused_call,
     run_compiled,
     run_eager,
 )
@@ -32,6 +36,8 @@ from lossbackend.parity.stability import Finding
 
 Stability: TypeAlias = Mapping[str, Sequence[Finding]]
 """Of each loss of a user's own, by label."""
+
+_CAPTION = "Largest error in ulp, and of a gradient in its units"
 
 # A cell's class: the colours of the heat map, by the largest error in ulp up to which they go.
 _HEAT = ((0.5, "exact"), (1.0, "one"), (2.0, "two"), (VALUE_BOUND, "four"), (math.inf, "beyond"))
@@ -72,14 +78,14 @@ def print_run(run: Run, stability: Stability, most: int = 10) -> None:
         # Nothing is cut or wrapped in a pipe or a file.
         console = Console(emoji=False, highlight=False, width=10_000)
     for dtype in run.dtypes:
-        table = Table(title=f"{dtype}: largest error in ulp", title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(title=f"{dtype}: {_CAPTION.lower()}", title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("loss", no_wrap=True)
         for column in run.columns:
             table.add_column(column.label, justify="right")
-        table.add_column("gradients apart", justify="right")
+        table.add_column("gradient", justify="right")
         for measurement in _of(run, dtype):
             cells = [Text(_number(measurement.worst(column)), style=_TERMINAL[_heat(measurement.worst(column))]) for column in run.columns]
-            table.add_row(Text(measurement.suite.label), *cells, _number(_gradients_apart(measurement)))
+            table.add_row(Text(measurement.suite.label), *cells, _number(_worst_gradient(measurement)))
         console.print(table)
         console.print()
     for label, findings in stability.items():
@@ -93,7 +99,8 @@ def print_run(run: Run, stability: Stability, most: int = 10) -> None:
         console.print(f"... and {len(run.breaches) - most} more; --json has all of them")
     console.print(Text(summary(run), style="bold red" if run.breaches else "bold green"))
     if run.breaches:
-        console.print("--explain CASE shows one of them in full.")
+        seed = f" --seed {run.seed}" if run.seed else ""
+        console.print(f"--explain CASE{seed} shows one of them in full.")
 
 
 def summary(run: Run) -> str:
@@ -110,9 +117,9 @@ def _of(run: Run, dtype: str) -> list[Measurement]:
     return [measurement for measurement in run.measurements if measurement.dtype == dtype]
 
 
-def _gradients_apart(measurement: Measurement) -> float | None:
-    several = sum(outcome.gradient is not None for outcome in measurement.outcomes.values()) > 1
-    return float(measurement.gradient_units.max()) if several else None
+def _worst_gradient(measurement: Measurement) -> float | None:
+    worst = measurement.worst_gradient()
+    return None if worst is None else worst[1]
 
 
 # Files
@@ -124,6 +131,7 @@ def record(run: Run, stability: Stability) -> dict[str, Any]:
         "versions": versions(run.columns),
         "columns": [column.label for column in run.columns],
         "dtypes": run.dtypes,
+        "seed": run.seed,
         "cases": run.cases,
         "bounds": {"ulps": VALUE_BOUND, "gradient_units": GRADIENT_BOUND},
         "losses": [
@@ -133,7 +141,7 @@ def record(run: Run, stability: Stability) -> dict[str, Any]:
                 "inputs": measurement.suite.kind,
                 "cases": measurement.cases,
                 "ulps": {column.label: _finite(measurement.worst(column)) for column in run.columns},
-                "gradient_units": _finite(_gradients_apart(measurement)),
+                "gradient_units": {column.label: _finite(float(units.max())) for column, units in measurement.gradient_units.items()},
                 "breaches": len(measurement.breaches),
             }
             for measurement in run.measurements
@@ -198,6 +206,7 @@ th, td { padding: .3rem .7rem; border-top: 1px solid var(--line); text-align: ri
 thead th { background: var(--card); border-top: 0; position: sticky; top: 0; }
 th:first-child, td.text { text-align: left; }
 tbody th { font-weight: 500; font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .8125rem; }
+.heat td, .heat thead th:not(:first-child) { width: 6rem; min-width: 3.5rem; } .heat tr > :last-child { border-left: 1px solid var(--line); }
 td.wide { white-space: normal; overflow-wrap: anywhere; min-width: 20rem; }
 .exact { background: var(--exact); } .one { background: var(--one); } .two { background: var(--two); } .four { background: var(--four); }
 .beyond { background: var(--beyond); color: #fff; font-weight: 700; } .none { color: var(--soft); }
@@ -211,7 +220,7 @@ _LEGEND = (
     ("exact", "up to ½ ulp: correctly rounded"),
     ("one", "up to 1"),
     ("two", "up to 2"),
-    ("four", f"up to {VALUE_BOUND:g}"),
+    ("four", f"up to {VALUE_BOUND:g}: the bound"),
     ("beyond", f"beyond {VALUE_BOUND:g}, or ≠: another kind of result"),
     ("none", "– not available"),
 )
@@ -220,17 +229,18 @@ _LEGEND = (
 def write_html(run: Run, stability: Stability, path: Path, date: str) -> None:
     """One file that needs nothing else, not even JavaScript."""
     text = html.escape
-    facts: dict[str, Any] = {"Losses": len({m.suite.definition.name for m in run.measurements}), "Cases": run.cases, "Breaches": len(run.breaches)}
-    facts |= {"Date": date, "Machine": f"{platform.machine()}, {platform.system()}"} | versions(run.columns)
-    cards = "".join(f"<div><dt>{text(str(name))}</dt><dd>{text(str(value))}</dd></div>" for name, value in facts.items())
+    facts = {"Date": date, "Machine": f"{platform.machine()}, {platform.system()}"} | versions(run.columns)
+    facts["Seed"] = str(run.seed)
+    cards = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items())
     legend = "".join(f'<li class="{name}">{text(meaning)}</li>' for name, meaning in _LEGEND)
     body = [
         f'<h1>Parity of losses</h1><p class="verdict{" bad" if run.breaches else ""}">{text(summary(run))}</p>',
         f"<dl>{cards}</dl>",
         "<p>Each loss was computed on every backend from the same bits, and compared with its exact value, which is the definition in arithmetic of "
         "1024 bits. A cell holds the largest error over all cases in units in the last place (ulp) of the exact value, or, where terms cancel, of "
-        "what rounding the input alone would change. Gradients are compared between backends: the last column is the largest difference, in units of "
-        "the gradient's own scale. Point at a cell for its worst case.</p>",
+        "what rounding the input alone would change. The last column holds the largest error of any gradient, in units of its own scale; at a kink, "
+        f"which has no exact slope, it is the distance from the other backends, and the bound is {GRADIENT_BOUND:g}. "
+        "Point at a cell for its worst case.</p>",
         '<p><a href="#breaches">The breaches</a> are listed at the end.</p>' if run.breaches else "",
         f'<ul class="legend" aria-label="Colours">{legend}</ul>',
     ]
@@ -278,90 +288,138 @@ _TEXT = ' style="text-align:left"'
 
 
 def _html_heat_map(run: Run, dtype: str) -> str:
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in ["Loss", *(c.label for c in run.columns), "gradients apart"])
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in ["Loss", *(c.label for c in run.columns), "gradient"])
     rows = []
     for measurement in _of(run, dtype):
-        cells = "".join(_html_cell(measurement, column) for column in run.columns)
-        apart = _gradients_apart(measurement)
-        heat = "none" if apart is None else "beyond" if apart > GRADIENT_BOUND else ""
+        cells = "".join(_html_value_cell(measurement, column) for column in run.columns) + _html_gradient_cell(measurement)
         label, kind = html.escape(measurement.suite.label), html.escape(KINDS[measurement.suite.kind].description)
-        rows.append(f'<tr><th scope="row" title="{kind}">{label}</th>{cells}<td class="{heat}">{_number(apart)}</td></tr>')
+        rows.append(f'<tr><th scope="row" title="{kind}">{label}</th>{cells}</tr>')
     return (
-        f'<section><h2>{dtype}</h2><div class="scroll" tabindex="0"><table><caption>Largest error in ulp</caption>'
+        f'<section><h2>{dtype}</h2><div class="scroll" tabindex="0"><table class="heat"><caption>{_CAPTION}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
 
-def _html_cell(measurement: Measurement, column: Column) -> str:
-    worst = measurement.worst(column)
-    if worst is None:
-        return '<td class="none" title="no value to compare">–</td>'
-    row = int(np.nanargmax(measurement.ulps[column]))
-    values = measurement.outcomes[column].values
-    assert values is not None
-    tip = (
-        f"{case_id(measurement.suite, measurement.dtype, row)} on {column.label}: y_true {measurement.inputs.y_true[row].tolist()}, "
-        f"y_pred {measurement.inputs.y_pred[row].tolist()}, value {values[row]!s}, exact {measurement.exact[row]!s}"
+def _html_value_cell(measurement: Measurement, column: Column) -> str:
+    ulps, values = measurement.ulps.get(column), measurement.outcomes[column].values if column in measurement.outcomes else None
+    if ulps is None or values is None:
+        return _html_cell(None, "", "no value to compare")
+    row = int(ulps.argmax())
+    return _html_cell(
+        float(ulps[row]), _heat(float(ulps[row])), _tip(measurement, column, row, f"value {values[row]!s}, exact {measurement.exact[row]!s}")
     )
-    return f'<td class="{_heat(worst)}" title="{html.escape(tip)}">{_number(worst)}</td>'
+
+
+def _html_gradient_cell(measurement: Measurement) -> str:
+    worst = measurement.worst_gradient()
+    if worst is None:
+        return _html_cell(None, "", "no backend that differentiates")
+    column, units = worst
+    row, own = int(measurement.gradient_units[column].argmax()), measurement.outcomes[column].gradient
+    assert own is not None
+    heat = "beyond" if units > GRADIENT_BOUND else _heat(min(units, VALUE_BOUND))
+    return _html_cell(units, heat, _tip(measurement, column, row, f"gradient {own[row].tolist()}, exact {measurement.gradient[row].tolist()}"))
+
+
+def _tip(measurement: Measurement, column: Column, row: int, found: str) -> str:
+    inputs = measurement.inputs
+    case = case_id(measurement.suite, measurement.dtype, row)
+    return f"{case} on {column.label}: y_true {inputs.y_true[row].tolist()}, y_pred {inputs.y_pred[row].tolist()}, {found}"
+
+
+def _html_cell(number: float | None, heat: str, tip: str) -> str:
+    return f'<td class="{heat or "none"}" title="{html.escape(tip)}">{_number(number)}</td>'
 
 
 # One case
 
 
-def find_case(case: str, suites: Sequence[Suite], dtypes: Sequence[str]) -> tuple[Suite, str, int]:
-    """The suite, dtype and row of a case id; ValueError where there is none."""
-    label, _, rest = case.partition("/")
-    dtype, _, row = rest.partition("/")
+class Case(NamedTuple):
+    """One row of a batch, the whole batch ("all"), or a call that has to be refused, by its name."""
+
+    suite: Suite
+    dtype: str
+    name: str
+    inputs: Batch
+
+    @property
+    def single(self) -> bool:
+        return self.name.isdigit()
+
+
+def find_case(case: str, suites: Sequence[Suite], dtypes: Sequence[str], seed: int) -> Case:
+    """The case of an id as a run prints it; ValueError where there is none."""
     by_label = {suite.label: suite for suite in suites}
-    if label not in by_label or dtype not in dtypes or not row.isdigit() or int(row) >= len(batch(by_label[label].kind, dtype, 0).y_pred):
-        example = case_id(suites[0], dtypes[0], 0)
-        raise ValueError(f"--explain: no case {case!r}; a case is written LOSS/DTYPE/NUMBER, such as {example}")
-    return by_label[label], dtype, int(row)
+    label, _, rest = case.partition("/")
+    dtype, _, name = rest.partition("/")
+    if label in by_label and dtype in dtypes:
+        suite = by_label[label]
+        stack = batch(suite.kind, dtype, seed)
+        if name.isdigit() and int(name) < len(stack.y_pred):
+            row = slice(int(name), int(name) + 1)
+            return Case(suite, dtype, name, Batch(stack.y_true[row], stack.y_pred[row]))
+        named = {"all": stack, **bad_calls(suite, stack)}
+        if name in named:
+            return Case(suite, dtype, name, named[name])
+    example = case_id(suites[0], dtypes[0], 0)
+    raise ValueError(f"--explain: no case {case!r}; a case is written LOSS/DTYPE/NUMBER, such as {example}, or as a run prints it")
 
 
-def explain(suite: Suite, dtype: str, row: int, columns: Sequence[Column], seed: int) -> str:
-    """One case by itself: input, exact value, and what every column makes of it."""
-    stack = batch(suite.kind, dtype, seed)
-    alone = Batch(stack.y_true[row : row + 1], stack.y_pred[row : row + 1])
-    nearest, _ = exact_values(suite, alone)
-    lines = [
-        f"case      {case_id(suite, dtype, row)}",
-        f"y_true    {alone.y_true[0].tolist()}",
-        f"y_pred    {alone.y_pred[0].tolist()}",
-        f"exact     {float(nearest[0])!r}",
-        "",
-    ]
+def explain(case: Case, columns: Sequence[Column]) -> str:
+    """One case by itself: input, what is expected, and what every column makes of it."""
+    suite, dtype, name, inputs = case
     outcomes = {}
     for column in columns:
         ops = dispatch.adapter(column.backend)
-        outcomes[column] = run_compiled(ops, [(suite, alone)], dtype)[0] if column.compiled else run_eager(ops, suite, alone, dtype)
-    measurement = compare(suite, dtype, alone, outcomes)
+        outcome = run_compiled(ops, [(suite, inputs)], dtype)[0] if column.compiled else run_eager(ops, suite, inputs, dtype)
+        if not lacks(outcome, dtype):
+            outcomes[column] = outcome
+    expected = run_eager(dispatch.adapter(dispatch.REFERENCE), suite, inputs, dtype)._replace(dtype=RANGES[dtype].computed)
+    measurement = compare(suite, dtype, inputs, outcomes)
+    y_true, y_pred = (str(array[0].tolist()) if case.single else f"shape {array.shape}, in the code below" for array in inputs)
+    lines = [f"case      {case_id(suite, dtype, name)}", f"y_true    {y_true}", f"y_pred    {y_pred}"]
+    if case.single and expected.error is None:
+        lines.append(f"exact     {float(measurement.exact[0])!r}")
+        if measurement.gradient_units:
+            lines.append(f"gradient  {measurement.gradient[0].tolist()}")
+    else:
+        lines.append(f"expected  {_facts(expected)}")
+    lines.append("")
     width = max(len(column.label) for column in columns)
     for column, outcome in outcomes.items():
-        if outcome.values is None:
-            lines.append(f"{column.label:<{width}}  {type(outcome.error).__name__}: {outcome.error}")
-            continue
-        gradient = "" if outcome.gradient is None else f"   gradient {outcome.gradient[0].tolist()}"
-        lines.append(f"{column.label:<{width}}  {_shown(outcome.values[0], outcome.dtype)}   {_number(measurement.worst(column))} ulp{gradient}")
-    lines += [f"breach: {breach.column}, {breach.fact}: {breach.message}" for breach in measurement.breaches]
-    return "\n".join([*lines, "", "To reproduce:", "", snippet(suite, dtype, alone, [column.backend for column in columns])])
+        found = _facts(outcome)
+        if case.single and outcome.values is not None:
+            gradient = "" if outcome.gradient is None else f"   gradient {outcome.gradient[0].tolist()}"
+            found = f"{_shown(outcome.values[0], outcome.dtype)}   {_number(measurement.worst(column))} ulp{gradient}"
+        lines.append(f"{column.label:<{width}}  {found}")
+    breaches = measurement.breaches if case.single or name == "all" else refused_call(suite, name, inputs, dtype, outcomes)
+    lines += [f"breach: {breach.column}, {breach.fact}: {breach.message}" for breach in breaches]
+    return "\n".join([*lines, "", "To reproduce:", "", snippet(case, [column.backend for column in columns])])
+
+
+def _facts(outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return f"{type(outcome.error).__name__}: {outcome.error}"
+    return f"shape {outcome.shape}, {outcome.dtype}"
 
 
 def _shown(value: float, dtype: str) -> str:
     return str(np.float32(value)) if dtype == "float32" else str(value)
 
 
-def snippet(suite: Suite, dtype: str, alone: Batch, backends: Sequence[str]) -> str:
+def snippet(case: Case, backends: Sequence[str]) -> str:
     """Python code that prints the loss of one case on each backend."""
+    suite, dtype, _, inputs = case
     names = list(dict.fromkeys(backends))
     module, colon, function = suite.source.partition(":")
     # NumPy has no bfloat16, but float32 holds the same numbers, and half precision is computed in float32.
     numpy_dtype = "float64" if dtype == "float64" else "float32"
-    axis_first = suite.options.get("axis") == 0
-    y_pred = alone.y_pred.T if axis_first else alone.y_pred
-    y_true = alone.y_true.T if axis_first and alone.y_true.ndim == 2 else alone.y_true
+    y_true, y_pred = laid_out(suite, inputs)
     call = "".join(f", {name}={value!r}" for name, value in suite.options.items())
+    called = f"np.asarray({function if colon else f'lb.{suite.definition.name}'}(y_true, y_pred{call}))"
+    body = ["try:", f"    print(backend, {called})", "except Exception as error:", "    print(backend, type(error).__name__, error)"]
+    if case.single:
+        body = [f"print(backend, {called}.flat[0])"]
     lines = ["import lossbackend as lb", "import numpy as np", "from numpy import inf, nan"]
     if colon:
         lines.append(f"from {module} import {function.partition('.')[0]}")
@@ -373,6 +431,6 @@ def snippet(suite: Suite, dtype: str, alone: Batch, backends: Sequence[str]) -> 
         f'y_pred = np.array({y_pred.tolist()}, "{numpy_dtype}")',
         f"for backend in {names}:",
         "    with lb.use_backend(backend):",
-        f"        print(backend, np.asarray({function if colon else f'lb.{suite.definition.name}'}(y_true, y_pred{call})).flat[0])",
+        *(f"        {line}" for line in body),
     ]
     return "\n".join(lines)
