@@ -44,7 +44,9 @@ MUTATIONS = (
     Mutation("log_cosh: overflows", REGRESSION, "ops.log1p(ops.exp(-2.0 * far))", "ops.log(1.0 + ops.exp(2.0 * far)) - 2.0 * far", "log_cosh"),
     Mutation("mape: epsilon ignored", REGRESSION, "ops.maximum(ops.abs(y_true), epsilon)", "ops.abs(y_true)", "percentage"),
     Mutation("cosine: the sign", REGRESSION, "return 0.0 - (cosine", "return 0.0 + (cosine", "cosine"),
-    Mutation("cosine: squares that leave the range", REGRESSION, "scaled = vector / root / root", "scaled = vector", "cosine"),
+    Mutation(
+        "cosine: squares that leave the range", REGRESSION, "scaled = ops.divide(vector, ops.where(zero, 1.0, largest))", "scaled = vector", "cosine"
+    ),
     Mutation("hinge: labels of 0 kept", MARGIN, "ops.where(ops.equal(y_true, 0), -1.0, y_true)", "y_true", "hinge"),
     Mutation("cross-entropy: label smoothing lost", PROBABILISTIC, "label_smoothing == 0:", "label_smoothing >= 0:", "crossentropy"),
     Mutation("cross-entropy: class weights ignored", PROBABILISTIC, "log_p if class_weight is None else", "log_p if True else", "class_weight"),
@@ -57,14 +59,18 @@ MUTATIONS = (
     Mutation("binary: epsilon ignored", PROBABILISTIC, "ops.clip(y_pred, epsilon, 1.0)", "ops.clip(y_pred, 0.0, 1.0)", "binary"),
     Mutation("binary: log(1 − p)", PROBABILISTIC, "ops.log1p(-ops.where(", "ops.log(1.0 - ops.where(", "binary"),
     Mutation("kl: 0 log 0", PROBABILISTIC, "ops.times(y_true, log_y - log_p)", "y_true * (ops.log(y_true) - log_p)", "kl"),
-    Mutation("poisson: epsilon ignored", PROBABILISTIC, "rate = finite + epsilon", "rate = finite", "poisson"),
+    Mutation("poisson: epsilon ignored", PROBABILISTIC, "rate = y_pred + epsilon", "rate = 1.0 * y_pred", "poisson"),
     Mutation("class ids that wrap", DEFINITION, "bad = ~((ids >= 0) & (ids < classes))", "bad = ~(ids < classes)", "labels"),
-    Mutation("ignore_class ignored", DEFINITION, "        kept = _kept(", "        kept = None and _kept(", "ignored"),
+    Mutation("ignore_class ignored", DEFINITION, "kept = _kept(", "kept = None and _kept(", "ignored"),
     Mutation("a mask ignored", DEFINITION, "unmasked = chosen if unmasked is None else unmasked & chosen", "unmasked = kept", "mask"),
     Mutation("weights multiplied, not selected", DEFINITION, "y_pred = ops.where(chosen, y_pred, _HARMLESS_PRED)", "y_pred = y_pred * 1.0", "leak"),
     Mutation("half precision kept", DEFINITION, 'frozenset({"float32"', 'frozenset({"float16", "bfloat16", "float32"', "half"),
     Mutation(
-        "masked entries counted", REDUCTION, "ops.sum(ops.where(unmasked, ops.ones_like(losses), 0.0))", "ops.sum(ops.ones_like(losses))", "mask"
+        "masked entries counted",
+        REDUCTION,
+        'ops.cast(counted if unmasked is None else ops.where(unmasked, counted, 0.0), "index")',
+        'ops.cast(counted, "index")',
+        "mask",
     ),
     Mutation(
         "softplus: log(1 + eˣ)",
@@ -75,13 +81,15 @@ MUTATIONS = (
     ),
     Mutation("log_softmax: log of softmax", COMPOSED, "return shifted - log_total", "return self.log(self.softmax(x, axis))", "cce"),
     Mutation("√'s slope at 0", COMPOSED, "self.where(zero, 0.0, self._root(self.where(zero, 1.0, x)))", "self._root(x)", "contract and torch"),
-    Mutation("|x|' = 1 at 0", TORCH, "abs = staticmethod(torch.abs)", "abs = staticmethod(lambda x: torch.where(x < 0, -x, x))", "mae"),
+    Mutation(
+        "|x|' = 1 at 0", TORCH, "return torch.abs(x) * torch.clamp(x.detach(), 1, 1) if", "return torch.where(x < 0, -x, x) if", "mae or absolute"
+    ),
     Mutation("relu' = 1 at 0", TORCH, "relu = staticmethod(torch.relu)", "relu = staticmethod(lambda x: torch.where(x < 0, 0.0, x))", "hinge"),
     Mutation(
         "clip' = 0 at a bound",
         TORCH,
-        "return torch.clamp(x, low, high)",
-        "return torch.clamp(x, low, high) * 1.0 + 0.0 * x.detach()",
+        "return super().clip(x, low, high) if",
+        "return torch.where((x > low) & (x < high), x, torch.clamp(x.detach(), low, high)) if",
         "contract and torch",
     ),
     Mutation(
