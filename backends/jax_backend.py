@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from lossbackend.backends.composed import ComposedOps
 
+from lossbackend.backends.composed import ComposedOps
 from lossbackend.ops import Ops, Tensor
 from lossbackend.reduction import Partial
 

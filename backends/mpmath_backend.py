@@ -6,8 +6,8 @@ from typing import Any
 
 import mpmath
 import numpy as np
-from lossbackend.backends.composed import ComposedOps
 
+from lossbackend.backends.composed import ComposedOps
 from lossbackend.ops import Tensor
 
 # A context of its own: the precision of mpmath.mp is the user's, and mpmath numbers calculate in that of the context they come from.

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
 from lossbackend.backends.blocks import as_rows, for_each, rows_of
 from lossbackend.backends.composed import ComposedOps
-
 from lossbackend.ops import Tensor
 
 _DTYPES: dict[str, Any] = {"index": np.intp}

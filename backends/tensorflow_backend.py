@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from lossbackend.backends.composed import ComposedOps
 
+from lossbackend.backends.composed import ComposedOps
 from lossbackend.ops import Ops, Tensor
 
 # From here on XLA is 2 to 8 times faster, with the gradient too; compiling takes a tenth of a second, as long as dozens of smaller calls.

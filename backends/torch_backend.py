@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from lossbackend.backends.blocks import as_rows, rows_of
-from lossbackend.backends.composed import ComposedOps
 from torch.utils._pytree import register_pytree_node
 
+from lossbackend.backends.blocks import as_rows, rows_of
+from lossbackend.backends.composed import ComposedOps
 from lossbackend.ops import Tensor
 from lossbackend.reduction import Partial
 

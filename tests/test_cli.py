@@ -16,9 +16,8 @@ import pytest
 pytest.importorskip("click")
 pytest.importorskip("rich")
 
-import lossbackend.backends
-
 import lossbackend
+import lossbackend.backends
 from lossbackend import checking, cli, dispatch, registry
 from lossbackend.cli import main
 
