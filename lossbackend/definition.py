@@ -375,13 +375,19 @@ def _selection(
     if mask is not None:
         chosen = _mask(ops, loss, mask, shape, y_pred)
         unmasked = chosen if unmasked is None else unmasked & chosen
+    unmasked = _unless_all(ops, unmasked)
     selected = unmasked
     if sample_weight is not None:
         weights = _floats(ops, loss, "sample_weight", sample_weight, ops.dtype(y_pred), y_pred)
         weights = left_align(ops, loss, "sample_weight", weights, shape)
         weighted = ~ops.equal(weights, 0)
-        selected = weighted if unmasked is None else unmasked & weighted
+        selected = _unless_all(ops, weighted if unmasked is None else unmasked & weighted)
     return unmasked, selected, weights
+
+
+def _unless_all(ops: Ops, selected: Tensor | None) -> Tensor | None:
+    """None where all samples are seen to be selected, as they mostly are: that saves a copy of the predictions and one of the labels."""
+    return None if selected is not None and ops.is_concrete(selected) and bool(np.all(ops.to_numpy(selected))) else selected
 
 
 # What comes in

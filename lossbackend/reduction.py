@@ -79,7 +79,9 @@ class Losses(NamedTuple):
 
 def _weighted(ops: Ops, values: Tensor, selected: Tensor | None, weights: Tensor | None) -> Tensor:
     """Weight · loss, 0 for an entry that is not selected: its weight may be anything, NaN too."""
-    return values if weights is None else values * ops.where(selected, weights, 0.0)
+    if weights is None:
+        return values
+    return values * (weights if selected is None else ops.where(selected, weights, 0.0))
 
 
 def _total(ops: Ops, values: Tensor, selected: Tensor | None, weights: Tensor | None) -> Tensor:
