@@ -3,6 +3,7 @@
 An adapter inherits them and overrides one where its framework's own primitive meets the contract too. The comments say what goes wrong otherwise.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -123,6 +124,14 @@ class ComposedOps(Ops):
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
         return definition(self, y_true, y_pred, **options)
 
+    def _run_compiled(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
+        try:
+            function = _compiled(self, definition, tuple((name, type(value), value) for name, value in options.items()))
+        except TypeError:
+            # A learned or traced option cannot be hashed, hence not be a constant of the compiled definition.
+            return definition(self, y_true, y_pred, **options)
+        return function(y_true, y_pred)
+
     def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
         return function(self, *tensors)
 
@@ -134,3 +143,9 @@ class ComposedOps(Ops):
 
     def double_precision(self) -> AbstractContextManager[Any]:
         return nullcontext()
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(ops: Ops, definition: Callable[..., Tensor], options: tuple[tuple[str, type, Any], ...]) -> Callable[..., Tensor]:
+    """The definition compiled as a whole, with its options as constants. Their types are part of the key, because 1 == 1.0 == True."""
+    return ops.compile(functools.partial(definition, ops, **{name: value for name, _, value in options}))

@@ -83,12 +83,8 @@ class JaxOps(ComposedOps):
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
         if isinstance(y_true, jax.core.Tracer) or isinstance(y_pred, jax.core.Tracer):
             return definition(self, y_true, y_pred, **options)
-        try:
-            compiled = _jitted(self, definition, tuple((name, type(value), value) for name, value in options.items()))
-        except TypeError:
-            # A learned or traced option cannot be hashed, hence not be a constant of the compiled definition.
-            return definition(self, y_true, y_pred, **options)
-        return compiled(y_true, y_pred)
+        # Op by op, JAX is 3 to 20 times slower, and compiles for each shape either way.
+        return self._run_compiled(definition, y_true, y_pred, options)
 
     def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
         return _applied(self, function)(*tensors)
@@ -103,15 +99,6 @@ class JaxOps(ComposedOps):
 
     def double_precision(self) -> AbstractContextManager[Any]:
         return jax.enable_x64(True)  # type: ignore[no-any-return]
-
-
-@functools.lru_cache(maxsize=256)
-def _jitted(ops: Ops, definition: Callable[..., Tensor], options: tuple[tuple[str, type, Any], ...]) -> Any:
-    """The definition compiled as a whole: op by op, JAX is 3 to 20 times slower, and compiles for each shape either way.
-
-    The types of the options are part of the key, because 1 == 1.0 == True.
-    """
-    return jax.jit(functools.partial(definition, ops, **{name: value for name, _, value in options}))
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,6 +1,5 @@
 """The TensorFlow adapter."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from lossbackend.backends.composed import ComposedOps
-from lossbackend.ops import Ops, Tensor
+from lossbackend.ops import Tensor
 
 # From here on XLA is 2 to 8 times faster, with the gradient too; compiling takes a tenth of a second, as long as dozens of smaller calls.
 _COMPILED = 1 << 17
@@ -95,12 +94,7 @@ class TensorflowOps(ComposedOps):
 
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
         if tf.executing_eagerly() and self.is_concrete(y_true, y_pred) and y_pred.shape.num_elements() >= _COMPILED:
-            try:
-                compiled = _compiled(self, definition, tuple((name, type(value), value) for name, value in options.items()))
-            except TypeError:
-                # A tensor among the options cannot be hashed, hence not be a constant of the compiled definition.
-                return definition(self, y_true, y_pred, **options)
-            return compiled(y_true, y_pred)
+            return self._run_compiled(definition, y_true, y_pred, options)
         return definition(self, y_true, y_pred, **options)
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,13 +104,7 @@ class TensorflowOps(ComposedOps):
         return value, tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
     def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return tf.function(function, jit_compile=True)  # type: ignore[no-any-return]
-
-
-@functools.lru_cache(maxsize=256)
-def _compiled(ops: Ops, definition: Callable[..., Tensor], options: tuple[tuple[str, type, Any], ...]) -> Any:
-    """The definition compiled by XLA, for each shape anew. The types of the options are part of the key, because 1 == 1.0 == True."""
-    return tf.function(functools.partial(definition, ops, **{name: value for name, _, value in options}), jit_compile=True, autograph=False)
+        return tf.function(function, jit_compile=True, autograph=False)  # type: ignore[no-any-return]
 
 
 OPS = TensorflowOps()
