@@ -1,4 +1,4 @@
-"""Everything that CI runs: ``python -m nox``. One session: ``python -m nox -s types``."""
+"""Everything that CI runs: ``python -m nox``. One session: ``python -m nox -s types``. The benchmarks run only when named: ``-s bench``."""
 
 import nox
 
@@ -56,3 +56,10 @@ def build(session: nox.Session) -> None:
     """The wheel and the sdist hold what they should, and an installed wheel works."""
     install(session, "build", extras="cli")
     session.run("pytest", "tests/test_packaging.py", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """lossbackend against Keras and the frameworks' own functions; options after ``--``, ``-- --help`` lists them."""
+    install(session, "bench", extras=FRAMEWORKS)
+    session.run("python", "benchmarks/compare.py", *session.posargs)
