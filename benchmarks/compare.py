@@ -25,16 +25,15 @@ PASSES = ("forward", GRADIENT)
 SIZES: dict[str, tuple[list[tuple[int, int]], tuple[str, ...]]] = {
     "small": ([(32, 10)], tuple(CASES)),
     "large": ([(200_000, 64)], tuple(CASES)),
-    "tall": ([(5_000_000, 4)], ("mse", "log_cosh", "cce_logits")),
-    "wide": ([(4096, 50257)], ("cce_logits", "scce_logits")),
+    "tall": ([(5_000_000, 4)], ("mse", "cce_logits")),
+    "wide": ([(4096, 50257)], ("scce_logits",)),
     "rows": ([(10**exponent, 16) for exponent in range(3, 8)], ("mse", "log_cosh")),
 }
 
 # torch and TensorFlow take seconds to compile; a full run has them compile at this size only.
 COMPILED_AT = "large"
 
-# The memory of a framework takes a process per contender; a full run takes this loss, for which each framework has a function of its own.
-MEMORY_AT, MEMORY_OF = ("large", GRADIENT), ("cce_logits",)
+MEMORY_AT = ("large", GRADIENT)
 
 
 def cells_of(backend: str, losses: tuple[str, ...], sizes: tuple[str, ...], modes: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -108,9 +107,24 @@ def machine() -> dict[str, Any]:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--backend", "backends", multiple=True, type=click.Choice(BACKENDS), help="May be repeated.  [default: all]")
-@click.option("--loss", "losses", multiple=True, type=click.Choice(list(CASES)), help="May be repeated.  [default: all]")
+@click.option(
+    "--loss",
+    "losses",
+    multiple=True,
+    type=click.Choice(list(CASES)),
+    metavar="LOSS",
+    help="As in benchmarks/contenders.py; may be repeated.  [default: all]",
+)
 @click.option("--size", "sizes", multiple=True, type=click.Choice(list(SIZES)), help="May be repeated.  [default: all]")
 @click.option("--mode", "modes", multiple=True, type=click.Choice(["eager", "compiled"]), help="May be repeated.  [default: what the targets need]")
+@click.option(
+    "--memory",
+    multiple=True,
+    type=click.Choice(list(CASES)),
+    metavar="LOSS",
+    default=["cce_logits"],
+    help="Losses at large, forward + backward, whose memory on a framework is measured: a process for each contender. May be repeated.",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the tensors are.")
 @click.option("--rounds", type=click.IntRange(1), default=9, help="At most so many turns of every contender.")
 @click.option("--seconds", type=float, default=0.5, help="No new turn of a comparison after this time, once there are three.")
@@ -122,6 +136,7 @@ def main(
     losses: tuple[str, ...],
     sizes: tuple[str, ...],
     modes: tuple[str, ...],
+    memory: tuple[str, ...],
     device: str,
     rounds: int,
     seconds: float,
@@ -148,7 +163,7 @@ def main(
             results["versions"] |= answer["versions"]
             results["machine"]["device"] = answer["device"]
             if backend != "numpy":
-                wanted = [cell for cell in answer["cells"] if (cell["size"], cell["pass"]) == MEMORY_AT and cell["loss"] in (losses or MEMORY_OF)]
+                wanted = [cell for cell in answer["cells"] if (cell["size"], cell["pass"]) == MEMORY_AT and cell["loss"] in memory]
                 results["memory"] += memory_of(backend, device, wanted)
             write(results, output)
         if not (losses or sizes or modes):

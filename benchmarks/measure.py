@@ -94,7 +94,6 @@ class Torch(NumPy):
 
         super().__init__(device)
         self.torch = torch
-        torch.set_default_device(device)
 
     def device_name(self) -> str:
         return self.torch.cuda.get_device_name() if self.device == "cuda" else self.device
@@ -173,7 +172,7 @@ class Jax(NumPy):
         device = self.jax.devices(self.device)[0]
         before = device.memory_stats()["bytes_in_use"]
         call()
-        # It cannot be set back: what was held before is less only because the process has run nothing larger.
+        # JAX cannot set its peak back, but the process has run nothing larger before.
         return device.memory_stats()["peak_bytes_in_use"] - before
 
 

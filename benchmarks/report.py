@@ -64,6 +64,7 @@ COMPARISONS = (
         "JAX called eagerly vs jitted optax, forward", "jax", EAGER, ("own compiled",), targets=(("large", 1.3), ("small", 2.0)), without=("cosine",)
     ),
     Comparison("JAX compiled vs jitted optax, forward + backward", "jax", COMPILED, ("own compiled",), False, without=("cosine",)),
+    Comparison("JAX by lossbackend.value_and_grad vs Keras called eagerly", "jax", COMPILED, ("Keras eager",), False),
     Comparison("JAX compiled vs jitted Keras, forward + backward", "jax", COMPILED, ("Keras compiled",), False),
     Comparison("TensorFlow eager vs Keras, forward", "tensorflow", EAGER, ("Keras eager",), targets=(("large", 0.9), ("small", 0.9))),
     Comparison("TensorFlow eager vs Keras, forward + backward", "tensorflow", EAGER, ("Keras eager",), False),
