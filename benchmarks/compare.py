@@ -33,6 +33,9 @@ SIZES: dict[str, tuple[list[tuple[int, int]], tuple[str, ...]]] = {
 # torch and TensorFlow take seconds to compile; a full run has them compile at this size only.
 COMPILED_AT = "large"
 
+# New processes for each import.
+IMPORTS = 9
+
 MEMORY_AT = ("large", GRADIENT)
 
 
@@ -126,8 +129,8 @@ def machine() -> dict[str, Any]:
     help="Losses at large, forward + backward, whose memory on a framework is measured: a process for each contender. May be repeated.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where the tensors are.")
-@click.option("--rounds", type=click.IntRange(1), default=9, help="At most so many turns of every contender.")
-@click.option("--seconds", type=float, default=0.5, help="No new turn of a comparison after this time, once there are three.")
+@click.option("--rounds", type=click.IntRange(1), default=15, help="At most so many turns of every contender.")
+@click.option("--seconds", type=float, default=0.3, help="No new turn of a comparison after this time, once there are three.")
 @click.option("--read", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Report what an earlier run wrote, and measure nothing.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("build/bench"), help="Folder for the JSON and the plot.")
 @click.option("--markdown", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Page that shall hold these results, plot beside it.")
@@ -167,7 +170,7 @@ def main(
                 results["memory"] += memory_of(backend, device, wanted)
             write(results, output)
         if not (losses or sizes or modes):
-            results["import"] = import_times(rounds)
+            results["import"] = import_times(IMPORTS)
             write(results, output)
     console = Console(width=None if sys.stdout.isatty() else 150)
     for table in report.tables(results):

@@ -345,7 +345,7 @@ def main() -> None:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    installed = {distribution.name: distribution.version for distribution in importlib.metadata.distributions()}
+    installed = {distribution.name.replace("_", "-"): distribution.version for distribution in importlib.metadata.distributions()}
     return {package: installed[package] for package in packages if package in installed}
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 import matplotlib
+from contenders import CASES
 from measure import GRADIENT
 from rich.table import Table as RichTable
 
 matplotlib.use("agg")
 from matplotlib import pyplot
+from matplotlib.ticker import LogLocator, NullFormatter
 
 Results = dict[str, Any]
 Cell = dict[str, Any]
@@ -226,6 +228,9 @@ def plot(results: Results, path: Path) -> None:
                 left.plot(target, height, "<", color="black", label="target" if height == 0 else None)
     left.axvline(1, color="grey", linewidth=0.8)
     left.set(xscale="log", xlabel="time / the other's time at (200000, 64): left of 1 is faster", yticks=range(len(drawn)))
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter(NullFormatter())
     left.set_yticklabels([comparison.title for comparison, _ in drawn])
     left.invert_yaxis()
     for contender, style, name in ((EAGER, "o-", "lossbackend"), ("Keras eager", "s--", "Keras"), ("own eager", "^:", "whole arrays")):
@@ -233,8 +238,10 @@ def plot(results: Results, path: Path) -> None:
             right.plot([rows for rows, _ in costs], [1e9 * cost for _, cost in costs], style, color=f"C{colour}", label=f"{loss}, {name}")
     right.set(xscale="log", yscale="log", xlabel="rows of 16 float32", ylabel="ns per row", title="NumPy, forward")
     for axes in (left, right):
-        if axes.get_legend_handles_labels()[0]:
+        if axes.lines[1:]:
             axes.legend(fontsize="small")
+        else:
+            axes.set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
@@ -268,5 +275,7 @@ def description(results: Results) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in sorted(results["versions"].items()))
     device = "" if results["device"] == "cpu" else f", {machine['device']}"
     load = f" The load was {machine['load']:.1f} when it began: other work ran beside it." if machine["load"] > 0.5 else ""
+    losses = list(dict.fromkeys(cell["loss"] for cell in results["cells"]))
+    part = "" if len(losses) == len(CASES) else f" A part of the losses only: {', '.join(losses)}."
     place = f"{machine['processor']}, {machine['cores']} cores{device}"
-    return f"{machine['date']}, {place}, {machine['system']}, Python {machine['python']}; {versions}.{load}\n"
+    return f"{machine['date']}, {place}, {machine['system']}, Python {machine['python']}; {versions}.{load}{part}\n"
