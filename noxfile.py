@@ -1,4 +1,4 @@
-"""Everything that CI runs: ``python -m nox``. One session: ``python -m nox -s types``."""
+"""Everything that CI runs: ``python -m nox``. One session: ``python -m nox -s types``. The benchmarks run only when named: ``-s bench``."""
 
 import os
 import shutil
@@ -90,3 +90,10 @@ def chromium(session: nox.Session) -> str:
     session.run("apt-get", "update", external=True, silent=True)
     session.run("apt-get", "install", "-y", "--no-install-recommends", "chromium", env=environment, external=True, silent=True)
     return "chromium"
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """lossbackend against Keras and the frameworks' own functions; options after ``--``, ``-- --help`` lists them."""
+    install(session, "bench", extras=FRAMEWORKS)
+    session.run("python", "benchmarks/compare.py", *session.posargs)
