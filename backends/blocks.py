@@ -8,19 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
-from lossbackend.ops import Tensor
-
 _pool: ThreadPoolExecutor | None = None
 _making = threading.Lock()
 _here = threading.local()
-
-
-def as_rows(y_true: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """All samples along the first axis, where the loss axis is the last one."""
-    last = len(y_pred.shape) - 1
-    if last < 2 or axis != last:
-        return y_true, y_pred
-    return y_true.reshape((-1, *y_true.shape[last:])), y_pred.reshape((-1, y_pred.shape[last]))
 
 
 def rows_of(shape: tuple[int, ...], elements: int) -> int:

@@ -121,7 +121,7 @@ class ComposedOps(Ops):
         total = self.where(endless, largest, self.where(endless, 0.0, largest) + log_total)
         return total if keepdims else self.squeeze(total, axis=axis)
 
-    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
+    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
         return definition(self, y_true, y_pred, **options)
 
     def _run_compiled(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
@@ -134,6 +134,10 @@ class ComposedOps(Ops):
 
     def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
         return function(self, *tensors)
+
+    def __reduce__(self) -> str:
+        # An adapter is pickled as the name of the one object that its module holds.
+        return "OPS"
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f"the {self.name} backend has no gradients")

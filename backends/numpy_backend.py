@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lossbackend.backends.blocks import as_rows, for_each, rows_of
+from lossbackend.backends.blocks import for_each, rows_of
 from lossbackend.backends.composed import ComposedOps
 from lossbackend.ops import Tensor
 
@@ -113,13 +113,11 @@ class NumpyOps(ComposedOps):
     def concat(self, tensors: list[Tensor], axis: int = 0) -> Tensor:
         return np.concatenate(tensors, axis=axis)
 
-    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
+    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
         with _quiet():
-            if axis is None or y_pred.size < 2 * _BLOCK:
-                return definition(self, y_true, y_pred, **options)
-            shape = y_pred.shape[:axis] + y_pred.shape[axis + 1 :]
-            y_true, y_pred = as_rows(y_true, y_pred, axis)
-            return self._in_blocks(definition, y_true, y_pred, options).reshape(shape)
+            if apart and y_pred.size >= 2 * _BLOCK:
+                return self._in_blocks(definition, y_true, y_pred, options)
+            return definition(self, y_true, y_pred, **options)
 
     def _in_blocks(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
         rows, samples = rows_of(y_pred.shape, _BLOCK), len(y_pred)

@@ -92,7 +92,7 @@ class TensorflowOps(ComposedOps):
     def concat(self, tensors: list[Tensor], axis: int = 0) -> Tensor:
         return tf.concat(tensors, axis)
 
-    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
+    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
         if tf.executing_eagerly() and self.is_concrete(y_true, y_pred) and y_pred.shape.num_elements() >= _COMPILED:
             return self._run_compiled(definition, y_true, y_pred, options)
         return definition(self, y_true, y_pred, **options)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import register_pytree_node
 
-from lossbackend.backends.blocks import as_rows, rows_of
+from lossbackend.backends.blocks import rows_of
 from lossbackend.backends.composed import ComposedOps
 from lossbackend.ops import Tensor
 from lossbackend.reduction import Partial
@@ -28,7 +28,6 @@ class TorchOps(ComposedOps):
 
     sign = staticmethod(torch.sign)
     square = staticmethod(torch.square)
-    divide = staticmethod(torch.div)
     exp = staticmethod(torch.exp)
     expm1 = staticmethod(torch.expm1)
     log = staticmethod(torch.log)
@@ -95,6 +94,10 @@ class TorchOps(ComposedOps):
     def clip(self, x: Tensor, low: Any, high: Any) -> Tensor:
         return super().clip(x, low, high) if x.requires_grad else torch.clamp(x, low, high)
 
+    def divide(self, x: Tensor, y: Tensor) -> Tensor:
+        # y² in torch's slope is 0 for 1e-30.
+        return super().divide(x, y) if x.requires_grad or y.requires_grad else torch.div(x, y)
+
     def minimum(self, x: Tensor, y: Tensor | float) -> Tensor:
         return self.clip(x, None, y) if isinstance(y, (int, float)) else torch.minimum(x, y)
 
@@ -129,15 +132,13 @@ class TorchOps(ComposedOps):
     def concat(self, tensors: list[Tensor], axis: int = 0) -> Tensor:
         return torch.cat(tensors, dim=axis)
 
-    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
-        if axis is None or y_pred.numel() < 2 * _BLOCK or not self.is_concrete(y_true, y_pred):
+    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
+        if not apart or y_pred.numel() < 2 * _BLOCK:
             return definition(self, y_true, y_pred, **options)
-        shape = y_pred.shape[:axis] + y_pred.shape[axis + 1 :]
-        y_true, y_pred = as_rows(y_true, y_pred, axis)
         rows = rows_of(y_pred.shape, _BLOCK)
         # Not slices: the gradient of each would be a tensor of the whole size.
         blocks = zip(y_true.split(rows), y_pred.split(rows), strict=True)
-        return torch.cat([definition(self, true, pred, **options) for true, pred in blocks]).reshape(shape)
+        return torch.cat([definition(self, true, pred, **options) for true, pred in blocks])
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         if torch.compiler.is_compiling():

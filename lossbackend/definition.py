@@ -9,7 +9,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 import numpy as np
 
@@ -64,8 +64,8 @@ T = TypeVar("T")
 # What stands in for an entry that a mask, a weight of 0 or ignore_class leaves out: ordinary input of any loss, away from every kink and pole.
 _HARMLESS_TRUE, _HARMLESS_PRED = 1.0, 0.5
 
-# How many samples, and as many again, tell whether a loss may be computed in parts.
-_PROBED = 8
+# Whether a loss may be computed in parts is learned from that many samples of a call with so many, for so many sets of options.
+_PROBED, _LEARNED_FROM, _LEARNED = 16, 1024, 64
 
 # The dtypes that losses are computed in; others are cast to float32.
 _COMPUTED = frozenset({"float32", "float64", "longdouble", "float128", "float96"})
@@ -92,9 +92,8 @@ class Definition:
         self.aliases = aliases
         self.sparse = sparse
         self.min_classes = min_classes
-        # Whether the samples may be computed in parts, by the options of the call: known of the losses here, found out of a user's.
-        own = interacting or str(formula.__module__).startswith("lossbackend.")
-        self.independent: dict[Any, bool] | None = None if own else {}
+        # The samples of the losses here are independent; of a user's that is found out.
+        self.samples = None if str(formula.__module__).startswith("lossbackend.") else Samples()
         self.interacting = interacting
         self.targets = (parameters[1].name, parameters[2].name)
         self.kinds = {"y_true": checking.kind_of(parameters[1].annotation), "y_pred": checking.kind_of(parameters[2].annotation)}
@@ -106,6 +105,7 @@ class Definition:
         self.checks = {name: check for name, check in checks.items() if check is not None}
         # The options that @loss itself acts on, known by their type, not by their name.
         self.epsilons = self._options_of(Epsilon)
+        self.numbers = self._options_of(Positive) + self._options_of(Fraction)
         self.class_weights = self._options_of(ClassWeight)
         self.pos_weights = self._options_of(PosWeight)
         self.ignored_classes = self._options_of(ClassId) if sparse else ()
@@ -262,7 +262,23 @@ def loss_of(definition: Definition, pinned: str | None = None) -> Any:
     return public
 
 
-def evaluate(
+class Call(NamedTuple):
+    """A call of a loss, converted and checked."""
+
+    ops: Ops
+    y_true: Tensor
+    y_pred: Tensor
+    options: dict[str, Any]
+    axis: int
+    shape: tuple[Any, ...]
+    # Which samples count, which are computed, their weights, and which have a label that could not be looked at and is none.
+    unmasked: Tensor | None
+    selected: Tensor | None
+    weights: Tensor | None
+    bad: Tensor | None
+
+
+def prepare(
     definition: Definition,
     y_true: Any,
     y_pred: Any,
@@ -270,8 +286,8 @@ def evaluate(
     sample_weight: Any = None,
     mask: Any = None,
     pinned: str | None = None,
-) -> Losses:
-    """The per-sample losses of a call, on the backend that its arguments choose."""
+) -> Call:
+    """The arguments of a call as tensors of the backend that they choose; TypeError or ValueError for what they may not be."""
     name = definition.name
     arguments = {"y_true": y_true, "y_pred": y_pred, "sample_weight": sample_weight, "mask": mask, **options}
     ops, like = dispatch.resolve(name, arguments, pinned)
@@ -290,14 +306,12 @@ def evaluate(
         y_true = _floats(ops, name, "y_true", y_true, dtype, y_pred)
         y_true, y_pred, shape = _dense_shapes(ops, definition, y_true, y_pred, axis)
     axis = _axis_of(definition, shape, axis)
-    sample_shape = _without(shape, axis)
-    size = shape[axis]
 
     kept = None
     for option in definition.ignored_classes:
         if options[option] is not None:
             kept = _kept(ops, y_true, looked_at, options[option], y_pred)
-    unmasked, selected, weights = _selection(ops, name, y_pred, sample_weight, mask, kept, sample_shape)
+    unmasked, selected, weights = _selection(ops, name, y_pred, sample_weight, mask, kept, _without(shape, axis))
     if checking.ON:
         given = {"y_true": y_true, "y_pred": y_pred, "sample_weight": weights}
         checking.look(ops, name, definition.kinds, given, options, axis, selected)
@@ -307,20 +321,26 @@ def evaluate(
         y_true = y_true if definition.sparse else ops.where(chosen, y_true, _HARMLESS_TRUE)
     bad = None
     if definition.sparse:
-        classes = size if isinstance(size, int) else ops.sum(ops.ones_like(y_pred), axis=axis)
+        classes = shape[axis] if isinstance(shape[axis], int) else ops.sum(ops.ones_like(y_pred), axis=axis)
         concrete = ops.is_concrete(y_pred) if selected is None else ops.is_concrete(y_pred, selected)
         y_true, bad = check_ids(ops, name, "y_true", y_true, looked_at if concrete else None, classes, selected)
-    options = _prepare_options(ops, definition, options, size, y_pred)
+    options = _prepare_options(ops, definition, options, shape[axis], y_pred)
+    return Call(ops, y_true, y_pred, options, axis, shape, unmasked, selected, weights, bad)
 
-    if isinstance(size, int) and size == 0:
-        values = ops.sum(y_pred, axis=axis)
-    else:
-        apart = axis > 0 and _independent(ops, definition, y_true, y_pred, options)
-        values = ops.run(definition.formula, y_true, y_pred, options, axis if apart else None)
-        if not ops.is_tensor(values):
-            raise TypeError(f"{name}: the definition returned {values!r}, it has to return a tensor with one loss per sample")
-        if not _same_shape(ops.shape(values), sample_shape):
-            raise ValueError(f"{name}: the definition returned shape {ops.shape(values)}, it has to reduce axis {axis} of {shape} and nothing else")
+
+def evaluate(
+    definition: Definition,
+    y_true: Any,
+    y_pred: Any,
+    options: dict[str, Any],
+    sample_weight: Any = None,
+    mask: Any = None,
+    pinned: str | None = None,
+) -> Losses:
+    """The per-sample losses of a call, on the backend that its arguments choose."""
+    call = prepare(definition, y_true, y_pred, options, sample_weight, mask, pinned)
+    ops, bad, selected = call.ops, call.bad, call.selected
+    values = _computed(definition, call)
     if bad is not None:
         # Times NaN, not a selected NaN, so that the gradient of such a sample is NaN too, never a plausible 0.
         values = values * ops.where(bad, float("nan"), ops.ones_like(values))
@@ -328,43 +348,93 @@ def evaluate(
         values = ops.where(selected, values, 0.0)
     true_class_weights = None
     for option in definition.class_weights:
-        if options[option] is not None:
-            true_class_weights = functools.partial(_true_class_weights, ops, options[option], y_true, y_pred, axis, definition.sparse)
-    return Losses(ops, values, unmasked, selected, weights, true_class_weights)
+        if call.options[option] is not None:
+            weights = call.options[option]
+            true_class_weights = functools.partial(_true_class_weights, ops, weights, call.y_true, call.y_pred, call.axis, definition.sparse)
+    return Losses(ops, values, call.unmasked, selected, call.weights, true_class_weights)
 
 
-def _independent(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, options: dict[str, Any]) -> bool:
-    """Whether the loss of each sample is the same without the others: of a user's definition, which may have forgotten to say, a few samples tell."""
-    if definition.independent is None:
-        return not definition.interacting
-    if not ops.in_parts or not ops.is_concrete(y_true, y_pred) or ops.shape(y_pred)[0] < 2 * _PROBED:
-        return False
+# Running the definition
+
+
+def _computed(definition: Definition, call: Call) -> Tensor:
+    """What the definition makes of a call: one loss per sample."""
+    ops, y_true, y_pred, axis, shape = call.ops, call.y_true, call.y_pred, call.axis, call.shape
+    if isinstance(shape[axis], int) and shape[axis] == 0:
+        return ops.sum(y_pred, axis=axis)
+    wanted = _without(shape, axis)
+    apart = False
+    if ops.in_parts and len(shape) > 1 and axis > 0 and not definition.interacting and ops.is_concrete(y_true, y_pred):
+        apart = definition.samples is None or definition.samples.are_independent(call.options)
+        if definition.samples is None and len(shape) > 2 and axis == len(shape) - 1:
+            # All samples along one axis: the formulas here count their axes from the right.
+            y_true, y_pred = ops.reshape(y_true, (-1, *ops.shape(y_true)[axis:])), ops.reshape(y_pred, (-1, shape[axis]))
+    values = ops.run(definition.formula, y_true, y_pred, call.options, apart)
+    if not ops.is_tensor(values):
+        raise TypeError(f"{definition.name}: the definition returned {values!r}, it has to return a tensor with one loss per sample")
+    if len(ops.shape(y_pred)) < len(shape):
+        values = ops.reshape(values, wanted)
+    if not _same_shape(ops.shape(values), wanted):
+        raise ValueError(
+            f"{definition.name}: the definition returned shape {ops.shape(values)}, it has to reduce axis {axis} of {shape} and nothing else"
+        )
+    if definition.samples is not None and ops.in_parts and axis > 0 and not apart and ops.is_concrete(y_true, y_pred):
+        definition.samples.learn(ops, definition.formula, y_true, y_pred, call.options, values)
+    return values
+
+
+class Samples:
+    """Whether the samples of a user's definition, which may have forgotten to say, are independent of each other: found out with each set of options.
+
+    The first large call is computed as a whole. Then a few of its samples are computed again: without the others, whose part would be missing, and
+    beside others that are not the same, whose part would change. What is not finite, or the same for all samples, tells nothing yet.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Any, bool] = {}
+
+    def are_independent(self, options: dict[str, Any]) -> bool:
+        """Whether they are known to be."""
+        return self._found.get(_constants(options), False)
+
+    def learn(self, ops: Ops, formula: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: dict[str, Any], values: Tensor) -> None:
+        """Find it out from a call and its losses."""
+        samples, key = ops.shape(y_pred)[0], _constants(options)
+        if key is None or key in self._found or samples < _LEARNED_FROM or len(self._found) >= _LEARNED:
+            return
+        chosen = [samples * i // _PROBED for i in range(_PROBED)]
+        true, pred = ops.stop_gradient(y_true)[chosen], ops.stop_gradient(y_pred)[chosen]
+        whole = np.asarray(ops.to_numpy(ops.stop_gradient(values)[chosen]))
+        if not np.isfinite(whole).all() or np.ptp(whole) == 0:
+            return
+        half = _PROBED // 2
+        # Class ids stay class ids.
+        others = [(true, pred)] + [(true if ops.dtype(true).startswith("int") else true * a + b, pred * a + b) for a, b in ((2.0, 1.0), (0.5, 0.0))]
+        try:
+            for other_true, other_pred in others:
+                mixed = ops.concat([true[:half], other_true[half:]]), ops.concat([pred[:half], other_pred[half:]])
+                for part in (mixed, (mixed[0][:half], mixed[1][:half])):
+                    found = np.asarray(ops.to_numpy(ops.run(formula, part[0], part[1], options)))[:half]
+                    if not np.allclose(found, whole[:half], rtol=1e-5, atol=0.0):
+                        self._found[key] = False
+                        return
+        except (ValueError, TypeError, IndexError, RuntimeError):
+            # It needs the whole batch.
+            self._found[key] = False
+            return
+        self._found[key] = True
+
+
+def _constants(options: dict[str, Any]) -> Any:
+    """Options as a key; None where one may hold something for every sample."""
+    if any(isinstance(value, np.ndarray) or dispatch.framework(value) is not None for value in options.values()):
+        return None
     try:
-        key = tuple(options.items())
-        known = definition.independent.get(key)
+        key = tuple((name, type(value), value) for name, value in options.items())
+        hash(key)
     except TypeError:
-        # A tensor among the options, which may hold something for every sample.
-        return False
-    if known is None:
-        known = definition.independent[key] = _probe(ops, definition, y_true, y_pred, options)
-    return known
-
-
-def _probe(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, options: dict[str, Any]) -> bool:
-    """Whether f(x) of samples from all over the batch is f of the first half of them, and f of the other."""
-    samples = ops.shape(y_pred)[0]
-    chosen = [samples * i // (2 * _PROBED) for i in range(2 * _PROBED)]
-    y_true, y_pred = ops.stop_gradient(y_true)[chosen], ops.stop_gradient(y_pred)[chosen]
-    try:
-        whole, *halves = [
-            ops.to_numpy(ops.run(definition.formula, y_true[part], y_pred[part], options))
-            for part in (slice(None), slice(None, _PROBED), slice(_PROBED, None))
-        ]
-        # What is the same for all samples tells nothing.
-        return bool(np.ptp(whole) > 0) and np.allclose(np.concatenate(halves), whole, rtol=1e-5, atol=0.0)
-    except (ValueError, TypeError, IndexError, RuntimeError):
-        # It needs the whole batch.
-        return False
+        return None
+    return key
 
 
 def _selection(
@@ -412,11 +482,9 @@ def neutral_array(loss: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
             raise TypeError(f"{loss}: {argument} must be a tensor, an array or numbers, got {value!r}")
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{loss}: {argument} is a masked array, whose mask would be lost: pass its .data, and mask= to a loss object")
-        first = value
-        while isinstance(first, (list, tuple)) and first:
-            first = first[0]
-        if dispatch.framework(first) is not None:
-            raise TypeError(f"{loss}: {argument} is a {type(value).__name__} of {dispatch.framework(first)} tensors: stack them into one tensor")
+        inside = _framework_inside(value)
+        if inside is not None:
+            raise TypeError(f"{loss}: {argument} is a {type(value).__name__} of {inside} tensors: stack them into one tensor")
         if isinstance(value, getattr(sys.modules.get("keras"), "Variable", ())):
             raise TypeError(f"{loss}: {argument} is a keras.Variable: pass the tensor that it holds, its .value")
         try:
@@ -430,6 +498,13 @@ def neutral_array(loss: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{loss}: {argument} must hold real numbers, got dtype {array.dtype}")
     return array
+
+
+def _framework_inside(value: Any) -> str | None:
+    """Whose tensors a list holds, if any: as numbers they would lose their gradient."""
+    if not isinstance(value, (list, tuple)):
+        return dispatch.framework(value)
+    return next((found for found in map(_framework_inside, value) if found is not None), None)
 
 
 def _is_neutral(ops: Ops, value: Any) -> bool:
@@ -685,6 +760,8 @@ def _prepare_options(ops: Ops, definition: Definition, options: dict[str, Any], 
     prepared = dict(options)
     for name, value in options.items():
         if isinstance(value, np.ndarray) or (type(value) not in dispatch.NEUTRAL and ops.is_tensor(value)):
+            if ops.name != "numpy" and name in definition.checks:
+                _check_tensor(ops, definition, name, value)
             prepared[name] = _floats(ops, definition.name, name, value, ops.dtype(y_pred), y_pred)
     for name in definition.class_weights:
         if prepared[name] is not None:
@@ -694,6 +771,14 @@ def _prepare_options(ops: Ops, definition: Definition, options: dict[str, Any], 
         if weights is not None and not isinstance(weights, (int, float)):
             _check_length(ops, definition, name, weights, ops.shape(y_pred)[-1], scalar=True)
     return prepared
+
+
+def _check_tensor(ops: Ops, definition: Definition, name: str, value: Tensor) -> None:
+    """A learned or traced option: its values where they can be looked at, and that a number is one."""
+    if ops.is_concrete(value):
+        definition.check(name, np.asarray(ops.to_numpy(value)))
+    elif name in definition.numbers and ops.shape(value) != ():
+        raise TypeError(f"{definition.name}: {name} must be a number, got a tensor of shape {ops.shape(value)}")
 
 
 def _per_class(ops: Ops, definition: Definition, option: str, weights: Any, classes: Any) -> Any:

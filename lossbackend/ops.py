@@ -226,10 +226,10 @@ class Ops(Protocol):
 
     # Running
 
-    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], axis: int | None = None) -> Tensor:
+    def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
         """``definition(self, y_true, y_pred, **options)``, in whatever way is fast here.
 
-        ``axis`` is the loss axis of y_pred, not the first one, where the samples along the first axis may be computed in parts; None where not.
+        ``apart``: the samples along the first axis, which is not the loss axis, may be computed apart from each other.
         """
         ...
 

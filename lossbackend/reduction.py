@@ -35,7 +35,8 @@ def left_align(ops: Ops, loss: str, argument: str, tensor: Tensor, shape: tuple[
             fits = False
     if not fits:
         if shape:
-            hint = f"it has to be a scalar, or match them from the left, such as {shape[:1]} or {shape}, where 1 stands for any size."
+            such_as = " or ".join(dict.fromkeys((str(shape[:1]), str(shape))))
+            hint = f"it has to be a scalar, or match them from the left, such as {such_as}, where 1 stands for any size."
         else:
             hint = "input of rank 1 is one sample, whose loss is a single number; N samples have shape (N, 1)."
         raise ValueError(f"{loss}: {argument} of shape {own} does not align with per-sample losses of shape {shape}: {hint}")

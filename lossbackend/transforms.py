@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lossbackend import dispatch, options
-from lossbackend.definition import Definition, neutral_array, predictions, read_ids
+from lossbackend.definition import Definition, neutral_array, predictions, prepare, read_ids
 from lossbackend.ops import Ops, Tensor
 from lossbackend.reduction import Losses
 
@@ -62,6 +62,7 @@ class Transformed:
         self.gradient = gradient
         self.__name__ = definition.name
         self._definition = definition
+        self._true, self._pred = definition.targets if isinstance(loss, FunctionType) else ("y_true", "y_pred")
         self._steps: dict[Any, Callable[..., Any]] = {}
 
     def __repr__(self) -> str:
@@ -76,47 +77,74 @@ class Transformed:
     def __call__(self, *args: Any, **given: Any) -> Any:
         """The loss, or (loss, gradient)."""
         arguments = self._bind(args, given)
-        pinned = getattr(self.loss, "pinned", None)
-        ops, like = dispatch.resolve(self.__name__, arguments, pinned)
+        ops, like = dispatch.resolve(self.__name__, arguments, getattr(self.loss, "pinned", None))
         lender = _lender(self.__name__) if self.gradient and not ops.differentiable else ops
-        tensors, constants = self._split(lender, arguments, like)
         if lender is ops:
-            return self._step(ops, tuple(tensors), constants)(*tensors.values())
+            return self._run(ops, arguments, like)
         with lender.double_precision():
-            results = self._step(lender, tuple(tensors), constants)(*tensors.values())
+            results = self._run(lender, arguments, like)
             return tuple(lender.to_numpy(result)[()] for result in results)
+
+    def _run(self, ops: Ops, arguments: dict[str, Any], like: Tensor | None) -> Any:
+        # Op by op, JAX differentiates slower than it compiles. Inside another compiler or transform there is nothing to compile.
+        if not ops.is_concrete() or not (self.compiled or ops.name == "jax"):
+            if not self.gradient:
+                return self.loss(**arguments)
+            y_pred = self._differentiable(ops, arguments[self._pred], like)
+            return self._step(ops, (self._pred,), {name: value for name, value in arguments.items() if name != self._pred})(y_pred)
+        if not self.compiled:
+            # Nobody asked for a compiler, inside which no value can be looked at.
+            self._check(arguments)
+        tensors, constants = self._split(ops, arguments, like)
+        try:
+            return self._compiled(ops, tuple(tensors), constants)(*tensors.values())
+        except Exception:
+            # A compiler hides an error of ours in one of its own: without it, it comes as it is.
+            self._step(ops, tuple(tensors), constants)(*tensors.values())
+            raise
+
+    def _check(self, arguments: dict[str, Any]) -> None:
+        y_true, y_pred, rest = arguments[self._true], arguments[self._pred], {**arguments}
+        del rest[self._true], rest[self._pred]
+        pinned = getattr(self.loss, "pinned", None)
+        if isinstance(self.loss, FunctionType):
+            prepare(self._definition, y_true, y_pred, rest, pinned=pinned)
+        else:
+            prepare(self._definition, y_true, y_pred, self._definition.complete(self.loss._options), **rest, pinned=pinned)
+
+    def _differentiable(self, ops: Ops, value: Any, like: Tensor | None) -> Tensor:
+        """The predictions as a tensor that has a gradient, in their own type, half precision included."""
+        if ops.is_tensor(value) and ops.dtype(value).startswith(("float", "bfloat")):
+            return value
+        if getattr(value, "dtype", None) == np.float16:
+            return ops.asarray(neutral_array(self.__name__, self._pred, value), like)
+        return predictions(ops, self.__name__, value, like)
 
     def _bind(self, args: tuple[Any, ...], given: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a call, by name."""
         definition = self._definition
         if isinstance(self.loss, FunctionType):
             y_true, y_pred, values = definition.bind(args, given)
-            return {definition.targets[0]: y_true, definition.targets[1]: y_pred, **values}
+            return {self._true: y_true, self._pred: y_pred, **values}
         names = ("y_true", "y_pred", "sample_weight", "mask")
         if len(args) > len(names) or not set(given) <= set(names[len(args) :]) or len(args) + len(given) < 2:
             raise TypeError(f"{self!r}: takes y_true, y_pred, sample_weight and mask, got {len(args)} positional arguments and {sorted(given)}")
         return {**dict(zip(names, args, strict=False)), **given}
 
     def _split(self, ops: Ops, arguments: dict[str, Any], like: Tensor | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The arguments that are tensors, natively, and those that are constants of what is compiled."""
-        definition, name = self._definition, self.__name__
-        true_name, pred_name = definition.targets if isinstance(self.loss, FunctionType) else ("y_true", "y_pred")
-        tensors, constants = {}, {}
-        for argument in (pred_name, *(argument for argument in arguments if argument != pred_name)):
-            value = arguments[argument]
+        """The arguments that are tensors, natively and y_pred first, and those that are constants of what is compiled."""
+        name = self.__name__
+        like = self._differentiable(ops, arguments[self._pred], like)
+        tensors, constants = {self._pred: like}, {}
+        for argument, value in arguments.items():
+            if argument == self._pred:
+                continue
             if ops.is_tensor(value):
                 tensors[argument] = value
-            elif argument == pred_name and getattr(value, "dtype", None) == np.float16:
-                # The gradient is in the type of the predictions, whatever the loss is computed in.
-                tensors[argument] = like = ops.asarray(neutral_array(name, argument, value), like)
-            elif argument == pred_name:
-                tensors[argument] = like = predictions(ops, name, value, like)
-            elif argument == true_name and definition.sparse:
+            elif argument == self._true and self._definition.sparse:
                 tensors[argument], _ = read_ids(ops, name, argument, value, like)
-            elif argument in (true_name, "sample_weight", "mask") and value is not None:
+            elif isinstance(value, np.ndarray) or (argument in (self._true, "sample_weight", "mask") and value is not None):
                 tensors[argument] = ops.asarray(_in_floats(neutral_array(name, argument, value)), like)
-            elif isinstance(value, np.ndarray):
-                tensors[argument] = ops.asarray(_in_floats(value), like)
             else:
                 constants[argument] = value
         return tensors, constants
@@ -138,16 +166,25 @@ class Transformed:
 
             return ops.value_and_grad(objective, tensors[0])
 
-        function = step if self.gradient else run
-        # Op by op, JAX differentiates slower than it compiles. Inside another compiler or transform there is nothing to compile.
-        if not ops.is_concrete() or not (self.compiled or (self.gradient and ops.name == "jax")):
+        return step if self.gradient else run
+
+    def _compiled(self, ops: Ops, names: tuple[str, ...], constants: dict[str, Any]) -> Callable[..., Any]:
+        """``_step``, compiled once for each set of constants; as it is where one cannot be told from another."""
+        function = self._step(ops, names, constants)
+        try:
+            key = (ops.name, names, options.epsilon(), tuple((name, type(value), _frozen(value)) for name, value in constants.items()))
+            known = key in self._steps
+        except TypeError:
             return function
-        key = (ops.name, names, options.epsilon(), tuple((name, type(value), value) for name, value in constants.items()))
-        if key not in self._steps:
+        if not known:
             # A code object of its own, because torch counts recompilations by code object.
             function.__code__ = function.__code__.replace(co_name=self.__name__, co_qualname=self.__name__)
             self._steps[key] = ops.compile(function)
         return self._steps[key]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _in_floats(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -82,7 +82,7 @@ def test_a_loss_of_ones_own(backend):
     def own(ops, y_true, y_pred, scale=1.0):
         return scale * ops.mean(ops.square(ops.square(y_pred - y_true)), axis=-1)
 
-    for scale in (1.0, 3.0):
+    for scale in (1.0, 3.0, 1.0, 3.0):  # the first call of each is made as a whole
         losses = backend.numpy(own(backend.tensor(SHARES), backend.tensor(OTHER), scale))
         np.testing.assert_allclose(losses, scale * ((OTHER.astype(float) - SHARES) ** 4).mean(axis=-1), rtol=1e-4)
 
@@ -111,8 +111,65 @@ def test_samples_that_depend_on_each_other(backend, interaction, declared):
     def own(ops, y_true, y_pred):
         return formula(ops, y_true, y_pred)
 
-    losses = lb.loss(interacting=declared)(own)(backend.tensor(SHARES), backend.tensor(y_pred))
-    np.testing.assert_allclose(backend.numpy(losses), wanted(SHARES.astype(float), y_pred.astype(float)), rtol=1e-3, atol=1e-6)
+    loss = lb.loss(interacting=declared)(own)
+    for _ in range(2):
+        losses = loss(backend.tensor(SHARES), backend.tensor(y_pred))
+        np.testing.assert_allclose(backend.numpy(losses), wanted(SHARES.astype(float), y_pred.astype(float)), rtol=1e-3, atol=1e-6)
+
+
+def test_an_interaction_that_few_samples_hide(backend):
+    """One label in a thousand is 1: a few samples have none, and look independent."""
+
+    @lb.loss
+    def own(ops, y_true, y_pred):
+        return ops.mean(ops.square(y_pred - y_true), axis=-1) / (1e-3 + ops.mean(y_true))
+
+    y_true = (np.arange(200_000) % 1009 == 3).astype("float32")[:, None]
+    y_pred = np.random.default_rng(2).random((200_000, 1)).astype("float32")
+    wanted = ((y_pred.astype(float) - y_true) ** 2).mean(axis=-1) / (1e-3 + y_true.mean(dtype=float))
+    for _ in range(2):
+        np.testing.assert_allclose(backend.numpy(own(backend.tensor(y_true), backend.tensor(y_pred))), wanted, rtol=1e-3)
+
+
+def test_an_interaction_that_the_first_batch_hides(backend):
+    """Labels that are all 1 have the same maximum in every part."""
+
+    @lb.loss
+    def own(ops, y_true, y_pred):
+        return ops.mean(ops.abs(y_pred - y_true), axis=-1) / ops.max(ops.abs(y_true))
+
+    for y_true in (np.ones_like(SHARES), SHARES):
+        wanted = np.abs(OTHER.astype(float) - y_true).mean(axis=-1) / np.abs(y_true).max()
+        np.testing.assert_allclose(backend.numpy(own(backend.tensor(y_true), backend.tensor(OTHER))), wanted, rtol=1e-3)
+
+
+def test_a_definition_that_counts_its_axes_from_the_left(backend):
+    """Samples of rank 2, whose own first axis it refers to."""
+
+    @lb.loss
+    def own(ops, y_true, y_pred):
+        error = y_pred - y_true
+        return ops.mean(ops.square(error - ops.mean(error, axis=1, keepdims=True)), axis=-1)
+
+    y_pred = np.random.default_rng(4).normal(size=(4000, 8, 16)).astype("float32")
+    exact = y_pred.astype(float)
+    wanted = ((exact - exact.mean(axis=1, keepdims=True)) ** 2).mean(axis=-1)
+    for _ in range(2):
+        losses = own(backend.tensor(np.zeros_like(y_pred)), backend.tensor(y_pred))
+        np.testing.assert_allclose(backend.numpy(losses), wanted, rtol=1e-3)
+
+
+def test_a_tensor_among_the_options_is_not_kept(backend):
+    @lb.loss
+    def own(ops, y_true, y_pred, *, scale):
+        return ops.mean(scale * (y_pred - y_true), axis=-1)
+
+    for scale in (np.float32(2.0), np.linspace(0.0, 1.0, SAMPLES).astype("float32")[:, None]):
+        wanted = (scale * (OTHER.astype(float) - SHARES)).mean(axis=-1)
+        for _ in range(2):
+            losses = own(backend.tensor(SHARES), backend.tensor(OTHER), scale=backend.tensor(scale))
+            np.testing.assert_allclose(backend.numpy(losses), wanted, rtol=1e-3, atol=1e-7)
+    assert backend.name == "numpy" or not own.definition.samples._found
 
 
 def test_samples_that_are_all_alike_prove_nothing(backend):
@@ -171,6 +228,7 @@ def test_an_error_of_a_helper_is_the_callers():
         return ops.mean(y_pred, axis=-1)
 
     y_pred = np.arange(2_000_000.0).reshape(-1, 1)
+    own(y_pred, y_pred)  # as a whole, whose first entry is 0
     with pytest.raises(RuntimeError, match="in a block"):
         own(y_pred, y_pred)
 

@@ -773,6 +773,14 @@ def test_the_slope_of_huber_keeps_its_digits(differentiable, error):
     np.testing.assert_allclose(slope, np.full((64, 3), min(np.float64(np.float32(error)), 1.0) / 3), rtol=3e-7)
 
 
+def test_probabilities_that_cancel(differentiable):
+    """Their sum is 1e-20, whose square is 0."""
+    y_true, y_pred = np.array([[1.0, 0.0, 0.0]], "float32"), np.array([[88.0, -88.0, 1e-20]], "float32")
+    for options in ({}, {"label_smoothing": 1.0}, {"class_weight": (2.0, 1.0, 1.0)}):
+        slopes = differentiable.grad(lambda p, options=options: lb.cce(differentiable.tensor(y_true), p, **options), y_pred)
+        assert np.isfinite(slopes).all()
+
+
 @pytest.mark.parametrize("delta", [1e39, 1e-39])
 def test_a_delta_beyond_the_range_of_float32(backend, delta):
     """It would be inf or 0 where it is used."""

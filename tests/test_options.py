@@ -97,6 +97,32 @@ def test_a_label_convention_is_a_word():
         lb.hinge(ZEROS, ONES, labels=np.array(["auto", "pm1"]))
 
 
+# Tensors as options
+
+
+BAD_TENSORS = [
+    ("huber", "delta", -1.0, ValueError),
+    ("huber", "delta", [1.0, 2.0, 3.0], TypeError),
+    ("categorical_crossentropy", "label_smoothing", 2.0, ValueError),
+    ("categorical_crossentropy", "class_weight", [-1.0, 1.0, 1.0], ValueError),
+    ("categorical_crossentropy", "class_weight", [1.0, 1.0], ValueError),
+    ("binary_crossentropy", "pos_weight", [-1.0, 1.0, 1.0], ValueError),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "value", "error"), BAD_TENSORS, ids=str)
+def test_a_tensor_is_checked_like_a_number(backend, name, option, value, error):
+    y_true, y_pred = backend.tensor(np.eye(3, dtype="float32")), backend.tensor(THIRDS.astype("float32"))
+    with pytest.raises(error, match=f"{name}.*{option}"):
+        getattr(lb, name)(y_true, y_pred, **{option: backend.tensor(np.array(value, "float32"))})
+
+
+def test_a_traced_number_is_one_number():
+    jax = pytest.importorskip("jax")
+    with pytest.raises(TypeError, match=r"huber: delta must be a number, got a tensor of shape \(2,\)"):
+        jax.jit(lambda delta: lb.huber(ZEROS, ONES, delta=delta))(np.array([1.0, 2.0]))
+
+
 # What a definition returns
 
 

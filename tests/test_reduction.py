@@ -1,5 +1,6 @@
 """Partial results: what they add up to, where they may go, and what they refuse. (What each reduction computes is in test_objects.py.)"""
 
+import copy
 import pickle
 
 import conftest
@@ -76,6 +77,9 @@ def test_counts_are_integers(backend):
 
 def test_a_part_is_pickled(backend):
     part = MEAN.partial(backend.tensor(Y_TRUE), backend.tensor(Y_PRED), mask=MASK)
+    for same in (pickle.loads(pickle.dumps(part)), copy.deepcopy(part)):
+        # A part of the same pytree, not one that looks like it.
+        assert same.flatten()[1] == part.flatten()[1]
     merged = pickle.loads(pickle.dumps(part)) + part
     np.testing.assert_allclose(backend.numpy(merged.result()), ERRORS[MASK].mean(), rtol=4e-6)
 

@@ -144,6 +144,47 @@ def test_a_bad_class_id_is_nan(differentiable):
     np.testing.assert_array_equal(np.isnan(values), [False, True, True])
 
 
+@pytest.mark.parametrize("ids", [[0, 7], [0, 1.5], [0, -1]], ids=str)
+def test_a_bad_class_id_is_an_error_where_nobody_asked_for_a_compiler(backend, ids):
+    """And so says the message, with what came in."""
+    half = backend.tensor(np.full((2, 2), 0.5, "float32"))
+    for y_true in (np.array(ids), ids, backend.tensor(np.array(ids))):
+        with pytest.raises(ValueError, match=f"sparse_categorical_crossentropy.*{ids[1]} at index 1"):
+            lb.value_and_grad(lb.scce)(y_true, half)
+
+
+def test_a_bad_mask_is_an_error(backend):
+    zeros = backend.tensor(np.zeros((2, 2), "float32"))
+    with pytest.raises(ValueError, match="mask must hold True and False"):
+        lb.value_and_grad(lb.MeanSquaredError())(zeros, zeros, mask=backend.tensor(np.array([2.0, 0.0])))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_predictions_that_are_no_floats(backend, dtype):
+    y_true, y_pred = np.zeros((1, 2)), np.array([[1, 0]], dtype)
+    value, gradient = lb.value_and_grad(lb.mse)(backend.tensor(y_true.astype("float32")), backend.tensor(y_pred))
+    assert float(backend.numpy(value)) == 0.5
+    assert backend.dtype(gradient) == "float32"
+    assert backend.numpy(gradient).tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("transform", [lb.jit, lb.value_and_grad], ids=["jit", "value_and_grad"])
+def test_a_mistake_is_told_as_by_the_loss_itself(backend, transform):
+    with pytest.raises(ValueError, match="mean_squared_error: y_true and y_pred must have the same shape"):
+        transform(lb.mse)(backend.tensor(REAL), backend.tensor(OTHER[:, :2].copy()))
+
+
+def test_an_option_that_is_a_list(backend):
+    @lb.loss
+    def weighted(ops, y_true, y_pred, *, weights):
+        return ops.mean(ops.square(y_pred - y_true) * ops.asarray(weights, like=y_pred), axis=-1)
+
+    zeros, ones = backend.tensor(np.zeros((1, 2), "float32")), backend.tensor(np.ones((1, 2), "float32"))
+    for weights, wanted in (([1.0, 3.0], 2.0), ([1.0, 5.0], 3.0)):
+        assert float(backend.numpy(lb.jit(weighted)(zeros, ones, weights=weights))[0]) == wanted
+        assert float(backend.numpy(lb.value_and_grad(weighted)(zeros, ones, weights=weights)[0])) == wanted
+
+
 def test_the_gradient_of_a_compiled_loss(differentiable):
     compiled = lb.jit(lb.log_cosh)
     slopes = differentiable.grad(lambda p: compiled(differentiable.tensor(REAL), p), OTHER)
