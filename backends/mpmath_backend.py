@@ -13,6 +13,7 @@ from lossbackend.ops import Tensor
 # A context of its own: the precision of mpmath.mp is the user's, and mpmath numbers calculate in that of the context they come from.
 _EXACT = mpmath.MPContext()
 _EXACT.prec = 1024
+_BEYOND = _EXACT.mpf(2) ** 1100
 
 _DTYPES: dict[str, Any] = {"index": np.intp}
 
@@ -37,12 +38,19 @@ def _exact(x: Any) -> Any:
     return _array(np.frompyfunc(_EXACT.mpf, 1, 1)(np.asarray(x).astype(object)))
 
 
+def _exp(x: Any) -> Any:
+    # e to what no float64 holds takes as many digits as x has bits in front of its point, and for ever: it is 0 or infinite to whoever reads it.
+    if _EXACT.isfinite(x) and abs(x) > _BEYOND:
+        return _EXACT.inf if x > 0 else _EXACT.zero
+    return _EXACT.exp(x)
+
+
 def _log(x: Any) -> Any:
     return -_EXACT.inf if x == 0 else _EXACT.nan if x < 0 else _EXACT.log(x)
 
 
 def _expm1(x: Any) -> Any:
-    return _EXACT.expm1(x) if _EXACT.isfinite(x) else _EXACT.exp(x) - 1
+    return _EXACT.expm1(x) if _EXACT.isfinite(x) and abs(x) < _BEYOND else _exp(x) - 1
 
 
 class MpmathOps(ComposedOps):
@@ -54,7 +62,7 @@ class MpmathOps(ComposedOps):
     square = _elementwise(lambda x: x * x)
     divide = staticmethod(operator.truediv)
     sqrt = _elementwise(lambda x: _EXACT.nan if x < 0 else _EXACT.sqrt(x))
-    exp = _elementwise(_EXACT.exp)
+    exp = _elementwise(_exp)
     expm1 = _elementwise(_expm1)
     log = _elementwise(_log)
     log1p = _elementwise(lambda x: _EXACT.log1p(x) if _EXACT.isfinite(x) and x > -1 else _log(1 + x))

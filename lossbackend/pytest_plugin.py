@@ -136,9 +136,14 @@ def _names_of_option(config: pytest.Config, option: str, everything: list[str] |
 
 def _canonical(names: Any, where: str) -> list[str]:
     try:
-        return list(dict.fromkeys(dispatch.canonical(name) for name in names))
+        found = list(dict.fromkeys(dispatch.canonical(name) for name in names))
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"{where}: {error}") from None
+    if dispatch.REFERENCE in found:
+        raise pytest.UsageError(
+            f"{where}: {dispatch.REFERENCE} is no framework with tensors of its own: name it in assert_parity(..., backends=[...])"
+        )
+    return found
 
 
 @pytest.hookimpl(tryfirst=True)

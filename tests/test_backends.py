@@ -99,3 +99,13 @@ def test_check_backend_notices_a_wrong_gradient(primitive, wrong):
     adapter = type("Broken", (type(lb.get_backend("jax")),), {primitive: function})()
     with pytest.raises(AssertionError, match="gradient of"):
         check_backend(adapter)
+
+
+@pytest.mark.parametrize("x", [800.0, 3e4, 1e300])
+def test_an_exponential_of_an_exponential_is_exact_and_quick(x):
+    """It is an infinity, or its reciprocal 0, to whoever reads it; its digits would take for ever."""
+    ops = lb.get_backend("mpmath")
+    power = ops.exp(ops.asarray(np.array([x, -x])))
+    assert ops.to_numpy(ops.exp(power)).tolist() == [np.inf, 1.0]
+    assert ops.to_numpy(ops.exp(-power)).tolist() == [0.0, 1.0]
+    assert ops.to_numpy(ops.log(power))[0] == pytest.approx(x) or x > 1e299

@@ -175,3 +175,16 @@ def test_environment_variable(value, refused):
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "LOSSBACKEND_CHECK": value}, capture_output=True, text=True)
     assert (done.returncode != 0) == refused, done.stderr
     assert ("ValueError: mean_squared_error: y_true at index (0, 0) is nan" in done.stderr) == refused
+
+
+def test_what_bfloat16_leaves_of_a_sum_of_one(backend):
+    """Eight bits: three shares may add up to 1.003."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    logits = np.random.default_rng(0).normal(size=(200, 3))
+    shares = (np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)).astype(ml_dtypes.bfloat16)
+    assert (abs(shares.astype(float).sum(axis=-1) - 1) > 1e-3).any()
+    y_true = np.eye(3, dtype="float32")[np.arange(200) % 3]
+    with lb.checked():
+        lb.cce(y_true, shares if backend.name == "numpy" else backend.tensor(shares, "bfloat16"))
+        with pytest.raises(ValueError, match="not to 1"):
+            lb.cce(y_true, backend.tensor(shares.astype("float32") * np.float32(0.984375)))

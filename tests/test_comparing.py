@@ -162,3 +162,28 @@ def test_backend_handle(backend):
         value, gradient = handle.value_and_grad(lambda p: lb.mse(0 * p, p), half)
         assert float(handle.numpy(value)) == 2.125
         np.testing.assert_array_equal(handle.numpy(gradient), [0.5, 2.0])
+
+
+def misspelt(ops, y_true, y_pred):
+    return ops.mean(ops.square(y_pred - y_true), axi=-1)
+
+
+def not_reduced(ops, y_true, y_pred):
+    return ops.square(y_pred - y_true)
+
+
+@pytest.mark.parametrize("formula", [misspelt, not_reduced])
+def test_a_mistake_in_a_formula_is_no_refusal(formula):
+    """Every backend raises alike, and still nothing was compared."""
+    with pytest.raises((TypeError, ValueError)):
+        assert_parity(lb.loss(formula), [[0.0, 1.0]], [[1.0, 1.0]], backends=["numpy", "mpmath"])
+
+
+def test_a_refusal_of_a_loss_is_parity():
+    assert_parity(lb.scce, [5], [[0.5, 0.5]], backends=["numpy", "mpmath"])
+
+
+def test_tensors_are_told_to_be_arrays():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="expected a NumPy array or numbers"):
+        assert_parity(lb.mse, [[0.0]], torch.ones(1, 1, requires_grad=True), backends=["numpy", "mpmath"])

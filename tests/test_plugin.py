@@ -113,6 +113,7 @@ def test_parity_fails_without_what_is_required(project):
 
 @pytest.mark.parametrize("option", ["--lossbackend-backends", "--lossbackend-require"])
 def test_unknown_names_are_usage_errors(project, option):
+    assert project(BACKENDS, option, "numpy,mpmath").ret == pytest.ExitCode.USAGE_ERROR
     result = project(BACKENDS, option, "numpy,tensorflwo")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {option}: unknown backend 'tensorflwo'. Did you mean 'tensorflow'?*"])

@@ -2,14 +2,14 @@
 
 import contextlib
 import inspect
-import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from lossbackend import dispatch
-from lossbackend.definition import Definition
+from lossbackend.definition import Definition, prepare
 from lossbackend.ops import Ops, Tensor
 
 _Array: TypeAlias = np.ndarray[Any, Any]
@@ -62,16 +62,13 @@ class Backend:
 
     def double_precision(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which float64 exists; only JAX needs one."""
-        if self.name != "jax":
-            return contextlib.nullcontext()
-        jax: Any = sys.modules["jax"]
-        if hasattr(jax, "enable_x64"):
-            return jax.enable_x64(True)  # type: ignore[no-any-return]
-        return jax.experimental.enable_x64()  # type: ignore[no-any-return]
+        return self.ops.double_precision()
 
 
 def as_array(values: Any) -> _Array:
     """The values as an array; floats that come without a dtype are float32, as in a loss."""
+    if dispatch.framework(values) is not None:
+        raise TypeError(f"expected a NumPy array or numbers, which every backend gets a tensor of, got a {dispatch.framework(values)} tensor")
     array = np.asarray(values)
     return array.astype(np.float32) if array.dtype == np.float64 and not hasattr(values, "dtype") else array
 
@@ -160,8 +157,7 @@ class _Comparison:
                 filter(None, errors)
             )
         # A refusal of the input is an answer. A mistake in a function, or in the call, is none.
-        accepted = (ValueError,) if any(_definition(function) is None for function in self.functions.values()) else (ValueError, TypeError)
-        if isinstance(errors[0], accepted):
+        if all(_refuses(self.functions[result.backend], result.error) for result in results):
             return True
         assert errors[0] is not None
         raise errors[0]
@@ -253,6 +249,13 @@ def _definition(function: Any) -> Definition | None:
     """The definition behind one of this library's functions or loss objects."""
     found = getattr(getattr(function, "function", function), "definition", None)
     return found if isinstance(found, Definition) else None
+
+
+def _refuses(function: Any, error: Exception | None) -> bool:
+    """Whether a function refused its input: a loss of this library before its formula ran, any other function with a ValueError."""
+    if _definition(function) is None:
+        return isinstance(error, ValueError)
+    return any(frame.f_code is prepare.__code__ for frame, _ in traceback.walk_tb(error.__traceback__ if error else None))
 
 
 def _wide(result: _Result) -> _Array:
@@ -347,8 +350,9 @@ def assert_parity(
         terms add up from where they cancel.
     gradients: whether the gradients with respect to y_pred are compared, where the loss is finite and the backends differentiate.
 
-    Input that every backend refuses with the same ValueError (for a loss of this library also TypeError) is parity; any other exception that all
-    of them raise is passed on. The message is a table of the first entry that differs, with the exact value where mpmath is installed.
+    Input that every backend refuses alike is parity: a loss of this library before its formula runs, any other function with a ValueError. Any
+    other exception that all of them raise is passed on. The message is a table of the first entry that differs, with the exact value where mpmath
+    is installed.
 
     "mpmath", where it is installed, is a backend too: the exact value.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lossbackend.dispatch import get_backend
 from lossbackend.ops import Ops, Tensor
 
 INF, NAN = math.inf, math.nan
@@ -225,14 +226,15 @@ def _softmax(row: Sequence[float]) -> list[float]:
     return [math.exp(x) for x in _log_softmax(row)]
 
 
-def check_backend(ops: Ops) -> None:
-    """Hold an adapter against the whole Ops contract: values, shapes, dtypes, NaN and infinities, and the pinned gradients, in float32 and float64.
+def check_backend(ops: Ops | str) -> None:
+    """Hold an adapter, or the one of that name, against the whole Ops contract in float32 and float64: values, shapes, dtypes, NaN, infinities, and
+    the pinned gradients.
 
     Expected values come from Python's ``math``. Raises AssertionError with a line for every breach.
 
-    >>> from lossbackend import get_backend
-    >>> check_backend(get_backend("numpy"))
+    >>> check_backend("numpy")
     """
+    ops = get_backend(ops) if isinstance(ops, str) else ops
     breaches = []
     for dtype in ("float32", "float64"):
         contract = _Contract(ops, dtype)
