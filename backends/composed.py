@@ -55,7 +55,7 @@ class ComposedOps(Ops):
 
     def _largest(self, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
         """The framework's own maximum along an axis, which may lose NaN, and splits the gradient of a tie."""
-        raise NotImplementedError
+        return self.max(x, axis=axis, keepdims=keepdims)
 
     def sigmoid(self, x: Tensor) -> Tensor:
         decay = self.exp(self.where(x > 0, -x, x))
@@ -98,7 +98,8 @@ class ComposedOps(Ops):
 
     def _shifted(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         """x − max x, and log Σ e^{x − max x}."""
-        shifted = x - self.stop_gradient(self.max(x, axis=axis, keepdims=True))
+        # (A NaN that the maximum loses comes back with the sum.)
+        shifted = x - self.stop_gradient(self._largest(x, axis=axis, keepdims=True))
         # The sum is 1 + what the other classes add. Taking the 1 out before summing, at the entry where e⁰ is exactly 1, keeps an addition
         # of 1e-12 that 1 + 1e-12 would round away; log1p then gives it back. As a constant it leaves the gradient alone.
         top = self.cast(self.equal(shifted, 0), self.dtype(x))
@@ -106,7 +107,7 @@ class ComposedOps(Ops):
         return shifted, self.log1p(self.sum(self.exp(shifted) - top, axis=axis, keepdims=True) + (ties - 1.0))
 
     def softmax(self, x: Tensor, axis: int = -1) -> Tensor:
-        powers = self.exp(x - self.stop_gradient(self.max(x, axis=axis, keepdims=True)))
+        powers = self.exp(x - self.stop_gradient(self._largest(x, axis=axis, keepdims=True)))
         return powers / self.sum(powers, axis=axis, keepdims=True)
 
     def log_softmax(self, x: Tensor, axis: int = -1) -> Tensor:
