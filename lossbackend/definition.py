@@ -362,14 +362,15 @@ def _computed(definition: Definition, call: Call) -> Tensor:
     ops, y_true, y_pred, axis, shape = call.ops, call.y_true, call.y_pred, call.axis, call.shape
     if isinstance(shape[axis], int) and shape[axis] == 0:
         return ops.sum(y_pred, axis=axis)
-    wanted = _without(shape, axis)
+    wanted, options = _without(shape, axis), call.options
     apart = False
     if ops.in_parts and len(shape) > 1 and axis > 0 and not definition.interacting and ops.is_concrete(y_true, y_pred):
-        apart = definition.samples is None or definition.samples.are_independent(call.options)
+        apart = definition.samples is None or definition.samples.are_independent(options)
         if definition.samples is None and len(shape) > 2 and axis == len(shape) - 1:
-            # All samples along one axis: the formulas here count their axes from the right.
+            # All samples along one axis: the formulas here know of no other than the loss axis.
             y_true, y_pred = ops.reshape(y_true, (-1, *ops.shape(y_true)[axis:])), ops.reshape(y_pred, (-1, shape[axis]))
-    values = ops.run(definition.formula, y_true, y_pred, call.options, apart)
+            options = {**options, "axis": -1} if "axis" in options else options
+    values = ops.run(definition.formula, y_true, y_pred, options, apart)
     if not ops.is_tensor(values):
         raise TypeError(f"{definition.name}: the definition returned {values!r}, it has to return a tensor with one loss per sample")
     if len(ops.shape(y_pred)) < len(shape):
@@ -379,7 +380,7 @@ def _computed(definition: Definition, call: Call) -> Tensor:
             f"{definition.name}: the definition returned shape {ops.shape(values)}, it has to reduce axis {axis} of {shape} and nothing else"
         )
     if definition.samples is not None and ops.in_parts and axis > 0 and not apart and ops.is_concrete(y_true, y_pred):
-        definition.samples.learn(ops, definition.formula, y_true, y_pred, call.options, values)
+        definition.samples.learn(ops, definition.formula, y_true, y_pred, options, values)
     return values
 
 

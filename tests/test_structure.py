@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from frameworks import FRAMEWORKS as FRAMEWORKS_HERE
 
 import lossbackend as lb
 from lossbackend import losses, registry
@@ -139,6 +140,8 @@ def documented_modules():
 
 @pytest.mark.parametrize("name", documented_modules())
 def test_examples_in_docstrings(name):
+    if name == "lossbackend.transforms" and not any(FRAMEWORKS_HERE[framework].installed() for framework in ("torch", "jax", "tensorflow")):
+        pytest.skip("no framework is installed that differentiates")
     failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert failed == 0
 

@@ -22,6 +22,13 @@ IDS = np.array([0, 2, 1, 0, 2, 1])
 WEIGHTS, MASK = np.array([1.0, 2.0, 0.0, 0.5, 3.0, 1.0]), np.array([True, True, True, False, True, True])
 
 
+def value_and_grad(loss):
+    """lb.value_and_grad, where NumPy has somebody to borrow a gradient from."""
+    if not any(conftest.FRAMEWORKS[name].installed() for name in ("torch", "jax", "tensorflow")):
+        pytest.skip("no framework is installed that differentiates")
+    return lb.value_and_grad(loss)
+
+
 @lb.loss
 def quartic(ops, y_true, y_pred, scale=1.0):
     return scale * ops.mean(ops.square(ops.square(y_pred - y_true)), axis=-1)
@@ -77,24 +84,24 @@ def test_jit(backend, case):
 def test_value_and_grad(backend, case, compiled):
     """NumPy borrows another framework, and gets arrays back."""
     loss, y_true, y_pred, options, _ = CASES[case]
-    function = lb.jit(lb.value_and_grad(loss)) if compiled else lb.value_and_grad(loss)
+    function = lb.jit(value_and_grad(loss)) if compiled else value_and_grad(loss)
     value, gradient = function(backend.tensor(y_true), backend.tensor(y_pred), **options)
     assert backend.is_native(value)
     assert backend.is_native(gradient)
     assert_close(backend.numpy(value), wanted(case)[1])
     assert_close(backend.numpy(gradient), wanted(case)[2])
-    again, _ = lb.value_and_grad(lb.jit(loss))(backend.tensor(y_true), backend.tensor(y_pred), **options)
+    again, _ = value_and_grad(lb.jit(loss))(backend.tensor(y_true), backend.tensor(y_pred), **options)
     assert_close(backend.numpy(again), wanted(case)[1])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_the_gradient_has_the_dtype_of_the_predictions(backend, dtype):
     with backend.double_precision():
-        value, gradient = lb.value_and_grad(lb.mse)(backend.tensor(REAL.astype(dtype)), backend.tensor(OTHER.astype(dtype)))
+        value, gradient = value_and_grad(lb.mse)(backend.tensor(REAL.astype(dtype)), backend.tensor(OTHER.astype(dtype)))
     assert (backend.dtype(value), backend.dtype(gradient)) == ("float64" if dtype == "float64" else "float32", dtype)
 
 
-@pytest.mark.parametrize("transform", [lb.jit, lb.value_and_grad], ids=["jit", "value_and_grad"])
+@pytest.mark.parametrize("transform", [lb.jit, value_and_grad], ids=["jit", "value_and_grad"])
 def test_lists_and_arrays_beside_a_tensor(backend, transform):
     plain = {"y_true": REAL, "y_pred": OTHER}
     for argument in plain:
@@ -110,11 +117,11 @@ def test_lists_and_arrays_beside_a_tensor(backend, transform):
 def test_what_is_selected_runs_input_that_names_no_framework(differentiable):
     with lb.use_backend(differentiable.name):
         assert differentiable.is_native(lb.jit(lb.mse)(REAL, OTHER))
-        assert all(differentiable.is_native(result) for result in lb.value_and_grad(lb.mse)(REAL, OTHER))
+        assert all(differentiable.is_native(result) for result in value_and_grad(lb.mse)(REAL, OTHER))
 
 
 def test_an_empty_batch(backend):
-    value, gradient = lb.value_and_grad(lb.mse)(backend.tensor(REAL[:0]), backend.tensor(OTHER[:0]))
+    value, gradient = value_and_grad(lb.mse)(backend.tensor(REAL[:0]), backend.tensor(OTHER[:0]))
     assert float(backend.numpy(value)) == 0
     assert backend.shape(gradient) == (0, 3)
 
@@ -150,25 +157,25 @@ def test_a_bad_class_id_is_an_error_where_nobody_asked_for_a_compiler(backend, i
     half = backend.tensor(np.full((2, 2), 0.5, "float32"))
     for y_true in (np.array(ids), ids, backend.tensor(np.array(ids))):
         with pytest.raises(ValueError, match=f"sparse_categorical_crossentropy.*{ids[1]} at index 1"):
-            lb.value_and_grad(lb.scce)(y_true, half)
+            value_and_grad(lb.scce)(y_true, half)
 
 
 def test_a_bad_mask_is_an_error(backend):
     zeros = backend.tensor(np.zeros((2, 2), "float32"))
     with pytest.raises(ValueError, match="mask must hold True and False"):
-        lb.value_and_grad(lb.MeanSquaredError())(zeros, zeros, mask=backend.tensor(np.array([2.0, 0.0])))
+        value_and_grad(lb.MeanSquaredError())(zeros, zeros, mask=backend.tensor(np.array([2.0, 0.0])))
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
 def test_predictions_that_are_no_floats(backend, dtype):
     y_true, y_pred = np.zeros((1, 2)), np.array([[1, 0]], dtype)
-    value, gradient = lb.value_and_grad(lb.mse)(backend.tensor(y_true.astype("float32")), backend.tensor(y_pred))
+    value, gradient = value_and_grad(lb.mse)(backend.tensor(y_true.astype("float32")), backend.tensor(y_pred))
     assert float(backend.numpy(value)) == 0.5
     assert backend.dtype(gradient) == "float32"
     assert backend.numpy(gradient).tolist() == [[1.0, 0.0]]
 
 
-@pytest.mark.parametrize("transform", [lb.jit, lb.value_and_grad], ids=["jit", "value_and_grad"])
+@pytest.mark.parametrize("transform", [lb.jit, value_and_grad], ids=["jit", "value_and_grad"])
 def test_a_mistake_is_told_as_by_the_loss_itself(backend, transform):
     with pytest.raises(ValueError, match="mean_squared_error: y_true and y_pred must have the same shape"):
         transform(lb.mse)(backend.tensor(REAL), backend.tensor(OTHER[:, :2].copy()))
@@ -182,7 +189,7 @@ def test_an_option_that_is_a_list(backend):
     zeros, ones = backend.tensor(np.zeros((1, 2), "float32")), backend.tensor(np.ones((1, 2), "float32"))
     for weights, wanted in (([1.0, 3.0], 2.0), ([1.0, 5.0], 3.0)):
         assert float(backend.numpy(lb.jit(weighted)(zeros, ones, weights=weights))[0]) == wanted
-        assert float(backend.numpy(lb.value_and_grad(weighted)(zeros, ones, weights=weights)[0])) == wanted
+        assert float(backend.numpy(value_and_grad(weighted)(zeros, ones, weights=weights)[0])) == wanted
 
 
 def test_the_gradient_of_a_compiled_loss(differentiable):
@@ -204,7 +211,7 @@ def test_a_pinned_loss_stays_pinned():
     pinned = importlib.import_module("lossbackend.torch")
     for loss in (pinned.mse, pinned.MeanSquaredError()):
         assert backend.is_native(lb.jit(loss)(REAL, OTHER))
-        assert all(backend.is_native(result) for result in lb.value_and_grad(loss)(REAL, OTHER))
+        assert all(backend.is_native(result) for result in value_and_grad(loss)(REAL, OTHER))
 
 
 def test_pickle_copy_and_print():
@@ -221,7 +228,7 @@ def test_without_a_framework_there_is_no_gradient(monkeypatch):
         lb.value_and_grad(lb.mse)(REAL, OTHER)
 
 
-@pytest.mark.parametrize("transform", [lb.jit, lb.value_and_grad], ids=["jit", "value_and_grad"])
+@pytest.mark.parametrize("transform", [lb.jit, value_and_grad], ids=["jit", "value_and_grad"])
 @pytest.mark.parametrize("wrong", [3, "mse", np.mean, None, lb.Huber], ids=["number", "name", "function", "None", "class"])
 def test_what_is_no_loss(transform, wrong):
     with pytest.raises(TypeError, match=f"{transform.__name__}: expected a loss function or a loss object"):
