@@ -53,6 +53,25 @@ def weighted(ops, y_true, y_pred, *, weight):
 def picked(ops, y_true, y_pred):
     return -ops.take_class(ops.log_softmax(y_pred), y_true)
 
+@lb.loss
+def typo(ops, y_true, y_pred):
+    return ops.mean(ops.sqaure(y_pred - y_true), axis=-1)
+
+@lb.loss(min_classes=5)
+def five(ops, y_true, y_pred):
+    return ops.mean(ops.square(y_pred - y_true), axis=-1)
+
+@lb.loss
+def failing_on_numpy(ops, y_true, y_pred):
+    if ops.name == "numpy":
+        raise RuntimeError("planted <b>")
+    return ops.mean(ops.square(y_pred - y_true), axis=-1)
+
+@lb.loss
+def wide_on_numpy(ops, y_true, y_pred):
+    value = ops.mean(ops.square(y_pred - y_true), axis=-1)
+    return ops.cast(value, "float64") if ops.name == "numpy" else value
+
 plain = len
 """
 
@@ -278,6 +297,8 @@ def test_a_gradient_that_is_wrong_on_every_backend_is_a_breach(run, monkeypatch,
 def test_a_gradient_that_is_not_finite_is_a_breach(run):
     code, out = run("own_parity:root", "--backend", "torch", "--dtype", "float32", "--json", "out.json")
     assert code == 1
+    (entry,) = json.loads(Path("out.json").read_text(encoding="utf-8"))["losses"]
+    assert entry["gradient_units"]["torch"] == "inf"
     assert "own_parity:root/float32/0" in {breach["case"] for breach in breaches()}
     assert "gradient is not finite" in out or "for a finite loss" in out
 
@@ -292,6 +313,36 @@ def test_a_definition_that_differs_by_backend_is_a_breach(run, loss, fact):
         fact = "exception"
     assert code == 1
     assert {breach["fact"] for breach in found} == {fact}
+
+
+@needs_numpy
+@pytest.mark.parametrize(("loss", "says"), [("typo", "AttributeError: "), ("five", "ValueError: five: "), ("failing_on_numpy", "RuntimeError: planted")])
+def test_a_loss_without_a_value_is_a_breach(run, loss, says):
+    """Also where every backend and the reference fail alike."""
+    code, out = run(f"own_parity:{loss}", "--backend", "numpy", "--dtype", "float32", "--json", "out.json", "--html", "out.html")
+    assert code == 1
+    assert f"own_parity:{loss} has no value on any backend" in out
+    (breach,) = breaches()
+    assert (breach["fact"], breach["column"]) == ("exception", "numpy")
+    assert breach["message"].startswith(says)
+    assert_shown_as_a_breach(out, says)
+
+
+@needs_numpy
+def test_a_wrong_dtype_is_shown_as_a_breach(run):
+    code, out = run("own_parity:wide_on_numpy", "--backend", "numpy", "--dtype", "float32", "--json", "out.json", "--html", "out.html")
+    assert code == 1
+    assert_shown_as_a_breach(out, "dtype: float64, expected float32")
+
+
+def assert_shown_as_a_breach(out: str, tip: str) -> None:
+    """The cell of numpy in the one row of the heat map: on the terminal, in JSON and HTML."""
+    assert out.splitlines()[2].split()[1] == "≠"
+    (entry,) = json.loads(Path("out.json").read_text(encoding="utf-8"))["losses"]
+    assert entry["ulps"]["numpy"] == "inf"
+    page = Path("out.html").read_text(encoding="utf-8")
+    (cell,) = [part for part in page.split("<td") if 'class="beyond"' in part and part.split("</td>")[0].endswith(">≠")]
+    assert tip in cell
 
 
 # What it prints and writes

@@ -13,6 +13,7 @@ and where there is more than one of those, of ``gradient_scale``. Where the slop
 infinite, there is no exact slope, and the columns are held against their median: the rule for kinks is the same on every backend.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -84,14 +85,21 @@ class Measurement(NamedTuple):
     breaches: list[Breach]
     cases: int
 
+    def breach(self, column: Column, *facts: str) -> Breach | None:
+        """The first breach of a column over one of these facts."""
+        return next((breach for breach in self.breaches if breach.column == column.label and breach.fact in facts), None)
+
     def worst(self, column: Column) -> float | None:
-        """The largest error of a column in ulp; None where it has none, infinity where the result is not even of that kind."""
+        """The largest error of a column in ulp; infinity where the result is not even of that kind; None where the column has no such dtype."""
+        if self.breach(column, "exception", "shape", "dtype") is not None:
+            return math.inf
         ulps = self.ulps.get(column)
         return None if ulps is None else float(ulps.max())
 
     def worst_gradient(self) -> tuple[Column, float] | None:
         """The column whose gradients are furthest off, and how far in units; None where no column has any."""
         worst = {column: float(units.max()) for column, units in self.gradient_units.items()}
+        worst |= {column: math.inf for column in self.outcomes if self.breach(column, "gradient dtype") is not None}
         column = max(worst, key=worst.__getitem__, default=None)
         return None if column is None else (column, worst[column])
 
@@ -391,12 +399,12 @@ class _Comparison:
 
     def _facts(self, column: Column, outcome: Outcome) -> bool:
         """Exception, shape and dtype; whether there are values to compare."""
-        expected = None if self.error is None else type(self.error).__name__
-        found = None if outcome.error is None else type(outcome.error).__name__
-        if expected != found:
-            said = outcome.error if outcome.error is not None else self.error
-            self.breach("all", column, "exception", f"{found or 'no exception'}, expected {expected or 'none'}: {said}")
-        if outcome.error is not None or self.error is not None:
+        # These are inputs that a loss has to take: what every column refuses alike is still no value.
+        if outcome.error is not None:
+            self.breach("all", column, "exception", f"{type(outcome.error).__name__}: {outcome.error}")
+            return False
+        if self.error is not None:
+            self.breach("all", column, "exception", f"there is no exact value to compare with: {type(self.error).__name__}: {self.error}")
             return False
         if outcome.shape != self.nearest.shape:
             self.breach("all", column, "shape", f"{outcome.shape}, expected {self.nearest.shape}")
@@ -404,7 +412,7 @@ class _Comparison:
         if outcome.dtype != self.computed:
             self.breach("all", column, "dtype", f"{outcome.dtype}, expected {self.computed}")
         if outcome.gradient is not None and outcome.gradient_dtype != self.dtype:
-            self.breach("all", column, "dtype", f"the gradient is {outcome.gradient_dtype}, expected {self.dtype}")
+            self.breach("all", column, "gradient dtype", f"{outcome.gradient_dtype}, expected {self.dtype}")
         return True
 
     def _ulps(self, values: Array, scale: Array) -> Array:
@@ -439,13 +447,14 @@ class _Comparison:
         exact, noise = np.full((2, *self.inputs.y_pred.shape), np.nan)
         if not self.suite.definition.interacting:
             exact, noise = exact_gradient(self.suite, self.inputs, self.values)
-        self._finite_gradients(slopes, exact)
+        infinite = self._finite_gradients(slopes, exact)
         stacked = np.stack(list(slopes.values()))
         counted = ~np.isnan(self.nearest)
         gradient, units, exactly = self._gradient_units(stacked, exact, noise, counted)
         kind = np.where(np.isfinite(stacked), 0.0, stacked)
         reference = next(iter(slopes))
         for index, column in enumerate(slopes):
+            units[index][infinite[column]] = np.inf
             differs = ~((kind[index] == kind[0]) | (np.isnan(kind[index]) & np.isnan(kind[0]))).all(axis=-1) & counted
             for row in np.flatnonzero(differs):
                 self.breach(int(row), column, "gradient", f"{stacked[index][row].tolist()}, on {reference.label} {stacked[0][row].tolist()}")
@@ -481,13 +490,16 @@ class _Comparison:
                 gradient, units = errors()
         return gradient, units, np.asarray(known.all(axis=-1))
 
-    def _finite_gradients(self, slopes: Mapping[Column, Array], exact: Array) -> None:
-        """A finite loss has a finite gradient, unless the exact gradient exceeds the range of the dtype."""
+    def _finite_gradients(self, slopes: Mapping[Column, Array], exact: Array) -> dict[Column, Array]:
+        """A finite loss has a finite gradient, unless the exact gradient exceeds the range of the dtype. The rows where it has not."""
         beyond = abs(exact) >= _largest(self.dtype)
+        rows = {}
         for column, own in slopes.items():
             allowed = np.isfinite(own) | (beyond & (own == np.sign(exact) * np.inf))
-            for row in np.flatnonzero(np.isfinite(self.expected) & np.isfinite(self.nearest) & ~allowed.all(axis=-1)):
+            rows[column] = np.flatnonzero(np.isfinite(self.expected) & np.isfinite(self.nearest) & ~allowed.all(axis=-1))
+            for row in rows[column]:
                 self.breach(int(row), column, "gradient", f"{own[row].tolist()} for a finite loss of {self.expected[row]!s}")
+        return rows
 
 
 def _largest(dtype: str) -> float:
@@ -589,12 +601,14 @@ def measure(suites: Sequence[Suite], dtypes: Sequence[str], chosen: Sequence[Col
                 if dtype == dtypes[0]:
                     refusals.append(refused(suite, inputs, dtype, [column for column in eager if column in held]))
         measurements = []
-        for future in found:
+        for index, future in enumerate(found):
             measurements.append(future.result())
+            if index < len(refusals):
+                measurements[-1].breaches.extend(refusals[index][0])
             progress(f"exact values, {measurements[-1].dtype}: {measurements[-1].suite.label}", 1)
     finally:
         pool.shutdown(cancel_futures=True)
-    breaches = [breach for measurement in measurements for breach in measurement.breaches] + [breach for bad, _ in refusals for breach in bad]
+    breaches = [breach for measurement in measurements for breach in measurement.breaches]
     cases = sum(measurement.cases for measurement in measurements) + sum(calls for _, calls in refusals)
     return Run(list(chosen), list(dtypes), measurements, breaches, cases, seed)
 

@@ -48,6 +48,10 @@ def _heat(ulps: float | None) -> str:
     return "none" if ulps is None else next(name for bound, name in _HEAT if ulps <= bound)
 
 
+def _gradient_heat(units: float | None) -> str:
+    return _heat(units) if units is None or units > GRADIENT_BOUND else _heat(min(units, VALUE_BOUND))
+
+
 def _number(ulps: float | None) -> str:
     if ulps is None:
         return "–"
@@ -78,14 +82,17 @@ def print_run(run: Run, stability: Stability, most: int = 10) -> None:
         # Nothing is cut or wrapped in a pipe or a file.
         console = Console(emoji=False, highlight=False, width=10_000)
     for dtype in run.dtypes:
-        table = Table(title=f"{dtype}: {_CAPTION.lower()}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+        # A table's own title wraps at the table's width.
+        console.print(Text(f"{dtype}: {_CAPTION.lower()}", style="bold"))
+        table = Table(box=None, pad_edge=False)
         table.add_column("loss", no_wrap=True)
         for column in run.columns:
             table.add_column(column.label, justify="right")
         table.add_column("gradient", justify="right")
         for measurement in _of(run, dtype):
             cells = [Text(_number(measurement.worst(column)), style=_TERMINAL[_heat(measurement.worst(column))]) for column in run.columns]
-            table.add_row(Text(measurement.suite.label), *cells, _number(_worst_gradient(measurement)))
+            units = _worst_gradient(measurement)
+            table.add_row(Text(measurement.suite.label), *cells, Text(_number(units), style=_TERMINAL[_gradient_heat(units)]))
         console.print(table)
         console.print()
     for label, findings in stability.items():
@@ -97,10 +104,18 @@ def print_run(run: Run, stability: Stability, most: int = 10) -> None:
         console.print(Text(f"{breach.case}  {breach.column}  {breach.fact}: {breach.message}"))
     if len(run.breaches) > most:
         console.print(f"... and {len(run.breaches) - most} more; --json has all of them")
+    for label in valueless(run):
+        console.print(Text(f"{label} has no value on any backend", style="bold red"))
     console.print(Text(summary(run), style="bold red" if run.breaches else "bold green"))
     if run.breaches:
         seed = f" --seed {run.seed}" if run.seed else ""
         console.print(f"--explain CASE{seed} shows one of them in full.")
+
+
+def valueless(run: Run) -> list[str]:
+    """The losses, by label, that no column computed in any dtype."""
+    computed = {measurement.suite.label for measurement in run.measurements for found in measurement.outcomes.values() if found.error is None}
+    return [label for label in dict.fromkeys(measurement.suite.label for measurement in run.measurements) if label not in computed]
 
 
 def summary(run: Run) -> str:
@@ -126,7 +141,10 @@ def _worst_gradient(measurement: Measurement) -> float | None:
 
 
 def record(run: Run, stability: Stability) -> dict[str, Any]:
-    """Everything that a program may want of a run. An error in ulp that is no number (another kind of result) is null."""
+    """Everything that a program may want of a run.
+
+    An error in ulp is "inf" for another kind of result (an exception, a shape, a dtype, NaN for a number), null where the column has no such dtype.
+    """
     return {
         "versions": versions(run.columns),
         "columns": [column.label for column in run.columns],
@@ -140,8 +158,8 @@ def record(run: Run, stability: Stability) -> dict[str, Any]:
                 "dtype": measurement.dtype,
                 "inputs": measurement.suite.kind,
                 "cases": measurement.cases,
-                "ulps": {column.label: _finite(measurement.worst(column)) for column in run.columns},
-                "gradient_units": {column.label: _finite(float(units.max())) for column, units in measurement.gradient_units.items()},
+                "ulps": {column.label: _json_number(measurement.worst(column)) for column in run.columns},
+                "gradient_units": {column.label: _json_number(float(units.max())) for column, units in measurement.gradient_units.items()},
                 "breaches": len(measurement.breaches),
             }
             for measurement in run.measurements
@@ -151,8 +169,8 @@ def record(run: Run, stability: Stability) -> dict[str, Any]:
     }
 
 
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and math.isfinite(number) else None
+def _json_number(number: float | None) -> float | str | None:
+    return "inf" if number == math.inf else number
 
 
 def write_json(run: Run, stability: Stability, path: Path) -> None:
@@ -221,7 +239,7 @@ _LEGEND = (
     ("one", "up to 1"),
     ("two", "up to 2"),
     ("four", f"up to {VALUE_BOUND:g}: the bound"),
-    ("beyond", f"beyond {VALUE_BOUND:g}, or ≠: another kind of result"),
+    ("beyond", f"beyond {VALUE_BOUND:g}, or ≠: another kind of result, an exception"),
     ("none", "– not available"),
 )
 
@@ -301,9 +319,12 @@ def _html_heat_map(run: Run, dtype: str) -> str:
 
 
 def _html_value_cell(measurement: Measurement, column: Column) -> str:
+    breach = measurement.breach(column, "exception", "shape", "dtype")
+    if breach is not None:
+        return _html_breach(breach)
     ulps, values = measurement.ulps.get(column), measurement.outcomes[column].values if column in measurement.outcomes else None
     if ulps is None or values is None:
-        return _html_cell(None, "", "no value to compare")
+        return _html_cell(None, "", "the backend has no such dtype")
     row = int(ulps.argmax())
     return _html_cell(
         float(ulps[row]), _heat(float(ulps[row])), _tip(measurement, column, row, f"value {values[row]!s}, exact {measurement.exact[row]!s}")
@@ -313,12 +334,18 @@ def _html_value_cell(measurement: Measurement, column: Column) -> str:
 def _html_gradient_cell(measurement: Measurement) -> str:
     worst = measurement.worst_gradient()
     if worst is None:
-        return _html_cell(None, "", "no backend that differentiates")
+        return _html_cell(None, "", "no gradients to compare")
     column, units = worst
+    breach = measurement.breach(column, "gradient dtype")
+    if breach is not None:
+        return _html_breach(breach)
     row, own = int(measurement.gradient_units[column].argmax()), measurement.outcomes[column].gradient
     assert own is not None
-    heat = "beyond" if units > GRADIENT_BOUND else _heat(min(units, VALUE_BOUND))
-    return _html_cell(units, heat, _tip(measurement, column, row, f"gradient {own[row].tolist()}, exact {measurement.gradient[row].tolist()}"))
+    return _html_cell(units, _gradient_heat(units), _tip(measurement, column, row, f"gradient {own[row].tolist()}, exact {measurement.gradient[row].tolist()}"))
+
+
+def _html_breach(breach: Breach) -> str:
+    return _html_cell(math.inf, "beyond", f"{breach.case} on {breach.column}, {breach.fact}: {breach.message[:500]}")
 
 
 def _tip(measurement: Measurement, column: Column, row: int, found: str) -> str:
