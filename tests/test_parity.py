@@ -362,8 +362,9 @@ def test_a_wrong_loss_whose_samples_interact_is_a_breach(loss):
     assert len(found.breaches) > cases.ROWS - 8
 
 
+@pytest.mark.skipif(not fast(), reason="needs numpy or torch")
 def test_a_loss_whose_samples_interact_is_measured_case_by_case():
-    found = measured_alone("rank", [name for name in installed() if name in ("numpy", "torch", "jax")])
+    found = measured_alone("rank", [name for name in ("numpy", "torch") if name in installed()])
     assert found.breaches == []
     assert all(np.isfinite(outcome.values).sum() > cases.ROWS - 8 for outcome in found.measurements[0].outcomes.values())
 
@@ -650,9 +651,11 @@ def test_stability_of_samples_that_interact():
         error = ops.mean(y_pred - y_true, axis=-1)
         return error * ops.square(error) / ops.mean(ops.square(error))
 
-    found = next(finding for finding in stability.findings(spread) if finding.what == "overflows")
-    # The cube of the smallest; e³/mean e² itself is about 3 e.
-    assert found.smallest == pytest.approx(float(np.finfo(np.float32).max) ** (1 / 3), rel=1e-6)
+    digits, overflow = (finding for finding in stability.findings(spread) if finding.probe == "y_true = 0, y_pred = x")
+    assert (digits.what, overflow.what) == ("loses digits", "overflows")
+    # Where e³ leaves the normal numbers and the finite ones; in one batch with the largest x, the mean would be infinite for all.
+    assert digits.largest == pytest.approx((2.0**-126) ** (1 / 3), rel=0.1)
+    assert overflow.smallest == pytest.approx(float(np.finfo(np.float32).max) ** (1 / 3), rel=1e-6)
 
 
 @needs_torch
