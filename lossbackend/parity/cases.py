@@ -16,7 +16,7 @@ Rows: TypeAlias = list[tuple[Any, list[float]]]
 
 INF, NAN = float("inf"), float("nan")
 WIDTH, ROWS = 3, 64
-# In a call of a loss whose samples interact.
+# Samples in a call of a loss whose samples interact.
 SAMPLES = 3
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
