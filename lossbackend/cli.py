@@ -462,7 +462,12 @@ def interface() -> "click.Group":
     @click.option("--backend", "backends", metavar="NAME", multiple=True, help="A backend to measure. Repeatable.  [default: every installed one]")
     @click.option("--dtype", "dtypes", metavar="NAME", multiple=True, help="float64 and float32 by default; bfloat16, float16. Repeatable.")
     @click.option("--compiled/--eager", default=False, help="Measure torch.compile, jax.jit and XLA too, which takes minutes.  [default: eager]")
-    @click.option("--inputs", "kind", metavar="KIND", help="The kind of input of your own loss.  [default: reals; id-logits for class ids]")
+    @click.option(
+        "--inputs",
+        "kind",
+        metavar="KIND",
+        help="The kind of input of your own loss.  [default: what it annotates; else reals, id-logits for class ids]",
+    )
     @click.option("--option", "pairs", metavar="NAME=VALUE", multiple=True, help="An option of your own loss. Repeatable.")
     @click.option("--seed", type=int, default=0, help="Of the random inputs.  [default: 0]")
     @click.option("--json", "json_file", metavar="FILE", help="Write everything as JSON.")

@@ -20,7 +20,7 @@ from conftest import chosen_backends
 from frameworks import FRAMEWORKS
 
 import lossbackend as lb
-from lossbackend import dispatch
+from lossbackend import definition, dispatch
 from lossbackend.cli import main
 from lossbackend.ops import Ops
 from lossbackend.parity import cases, measure, report, stability
@@ -53,6 +53,48 @@ def weighted(ops, y_true, y_pred, *, weight):
 def picked(ops, y_true, y_pred):
     return -ops.take_class(ops.log_softmax(y_pred), y_true)
 
+@lb.loss
+def typo(ops, y_true, y_pred):
+    return ops.mean(ops.sqaure(y_pred - y_true), axis=-1)
+
+@lb.loss(min_classes=5)
+def five(ops, y_true, y_pred):
+    return ops.mean(ops.square(y_pred - y_true), axis=-1)
+
+@lb.loss
+def failing_on_numpy(ops, y_true, y_pred):
+    if ops.name == "numpy":
+        raise RuntimeError("planted <b>")
+    return ops.mean(ops.square(y_pred - y_true), axis=-1)
+
+@lb.loss
+def wide_on_numpy(ops, y_true, y_pred):
+    value = ops.mean(ops.square(y_pred - y_true), axis=-1)
+    return ops.cast(value, "float64") if ops.name == "numpy" else value
+
+@lb.loss
+def rank(ops, y_true, y_pred):
+    distance = ops.mean(ops.abs(y_pred - y_true), axis=-1)
+    return distance / (1.0 + ops.mean(distance))
+
+@lb.loss(interacting=True)
+def shifted_rank(ops, y_true, y_pred):
+    distance = ops.mean(ops.abs(y_pred - y_true), axis=-1)
+    return distance / (1.0 + ops.mean(distance)) + (1e-4 if ops.name == "numpy" else 0.0)
+
+@lb.loss
+def forgotten_rank(ops, y_true, y_pred):
+    distance = ops.mean(ops.abs(y_pred - y_true), axis=-1)
+    return distance / (1.0 + (1.001 if ops.name == "numpy" else 1.0) * ops.mean(distance))
+
+@lb.loss
+def on_axis(ops, y_true, y_pred, *, axis=0):
+    return ops.mean(ops.square(y_pred - y_true), axis=axis)
+
+class Mine(lb.Loss):
+    function = staticmethod(lb.huber)
+
+wide = lb.Huber(delta=2.0)
 plain = len
 """
 
@@ -278,6 +320,8 @@ def test_a_gradient_that_is_wrong_on_every_backend_is_a_breach(run, monkeypatch,
 def test_a_gradient_that_is_not_finite_is_a_breach(run):
     code, out = run("own_parity:root", "--backend", "torch", "--dtype", "float32", "--json", "out.json")
     assert code == 1
+    (entry,) = json.loads(Path("out.json").read_text(encoding="utf-8"))["losses"]
+    assert entry["gradient_units"]["torch"] == "inf"
     assert "own_parity:root/float32/0" in {breach["case"] for breach in breaches()}
     assert "gradient is not finite" in out or "for a finite loss" in out
 
@@ -292,6 +336,98 @@ def test_a_definition_that_differs_by_backend_is_a_breach(run, loss, fact):
         fact = "exception"
     assert code == 1
     assert {breach["fact"] for breach in found} == {fact}
+
+
+@needs_numpy
+@pytest.mark.parametrize(
+    ("loss", "says"), [("typo", "AttributeError: "), ("five", "ValueError: five: "), ("failing_on_numpy", "RuntimeError: planted")]
+)
+def test_a_loss_without_a_value_is_a_breach(run, loss, says):
+    """Also where every backend and the reference fail alike."""
+    code, out = run(f"own_parity:{loss}", "--backend", "numpy", "--dtype", "float32", "--json", "out.json", "--html", "out.html")
+    assert code == 1
+    assert f"own_parity:{loss} has no value on any backend" in out
+    (breach,) = breaches()
+    assert (breach["fact"], breach["column"]) == ("exception", "numpy")
+    assert breach["message"].startswith(says)
+    assert_shown_as_a_breach(out, says)
+
+
+@needs_numpy
+@pytest.mark.parametrize("loss", ["shifted_rank", "forgotten_rank"])
+def test_a_wrong_loss_whose_samples_interact_is_a_breach(loss):
+    """In almost every case: NaN and infinities of one case are not in the others."""
+    found = measured_alone(loss, ["numpy"])
+    assert {breach.fact for breach in found.breaches} == {"value"}
+    assert len(found.breaches) > cases.ROWS - 8
+
+
+@pytest.mark.skipif(not fast(), reason="needs numpy or torch")
+def test_a_loss_whose_samples_interact_is_measured_case_by_case():
+    found = measured_alone("rank", [name for name in ("numpy", "torch") if name in installed()])
+    assert found.breaches == []
+    assert all(np.isfinite(outcome.values).sum() > cases.ROWS - 8 for outcome in found.measurements[0].outcomes.values())
+
+
+def measured_alone(loss: str, backends: list[str]) -> measure.Run:
+    import own_parity
+
+    suite = cases.suite_of(getattr(own_parity, loss), {}, None, f"own_parity:{loss}")
+    return measure.measure([suite], ["float32"], measure.columns(backends, compiled=False), seed=0)
+
+
+def test_samples_that_interact_are_found_out():
+    import own_parity
+
+    suites = [cases.suite_of(getattr(own_parity, name), {}, None, name) for name in ("rank", "forgotten_rank", "shifted_rank", "root", "on_axis")]
+    assert [suite.interacting for suite in suites] == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "options", "expected"),
+    [
+        ({}, {}, "reals"),
+        ({"y_pred": definition.Probability}, {}, "binary"),
+        ({"y_true": definition.Probability}, {}, "binary-logits"),
+        ({"y_pred": definition.DistributionOrLogits}, {}, "distributions"),
+        ({"y_pred": definition.DistributionOrLogits}, {"from_logits": True}, "class-logits"),
+        ({"y_true": definition.OneHot}, {}, "class-logits"),
+        ({"y_true": definition.Count}, {}, "log-rates"),
+        ({"y_pred": definition.RateOrLog}, {}, "counts"),
+        ({"y_true": definition.Sign}, {}, "signs"),
+        ({"y_pred": definition.Amount}, {}, "positives"),
+    ],
+)
+def test_annotations_say_what_input_a_loss_is_measured_on(kinds, options, expected):
+    def formula(ops, y_true, y_pred, *, from_logits=False):
+        return ops.mean(y_pred - y_true, axis=-1)
+
+    formula.__annotations__.update(kinds)
+    assert cases.suite_of(lb.loss(formula), options, None, "formula").kind == expected
+
+
+@needs_numpy
+@pytest.mark.parametrize("axis", [None, -2, -1, 0, 1])
+def test_any_axis_of_two(run, axis):
+    option = [] if axis is None else ["--option", f"axis={axis}"]
+    assert run("own_parity:on_axis", *option, "--backend", "numpy", "--dtype", "float32")[0] == 0
+
+
+@needs_numpy
+def test_a_wrong_dtype_is_shown_as_a_breach(run):
+    code, out = run("own_parity:wide_on_numpy", "--backend", "numpy", "--dtype", "float32", "--json", "out.json", "--html", "out.html")
+    assert code == 1
+    assert_shown_as_a_breach(out, "dtype: float64, expected float32")
+
+
+def assert_shown_as_a_breach(out: str, tip: str) -> None:
+    """The cell of numpy in the one row of the heat map: on the terminal, in JSON and HTML."""
+    assert out.splitlines()[2].split()[1] == "≠"
+    (entry,) = json.loads(Path("out.json").read_text(encoding="utf-8"))["losses"]
+    assert entry["ulps"]["numpy"] == "inf"
+    page = Path("out.html").read_text(encoding="utf-8")
+    (cell,) = [part for part in page.split("<td") if 'class="beyond"' in part and part.split("</td>")[0].endswith(">≠")]
+    assert tip in cell
 
 
 # What it prints and writes
@@ -332,6 +468,7 @@ def test_files_of_a_run_without_breaches(run):
     code, out = run("huber", "log_cosh", *fast(), *files)
     assert code == 0
     assert "huber[delta=0.25]" in out
+    assert out.splitlines()[0] == "float64: largest error in ulp, and of a gradient in its units"
     assert out.splitlines()[-1].endswith(": no breach")
     record = json.loads(Path("out.json").read_text(encoding="utf-8"))
     assert record["breaches"] == []
@@ -364,7 +501,18 @@ def test_files_of_a_run_with_breaches(run):
     assert "loses digits" in out
 
 
-@pytest.mark.parametrize("case", ["huber[delta=0.25]/float32/17", "cosine_similarity[axis=0]/float64/11", "own_parity:picked/float32/4"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "huber[delta=0.25]/float32/17",
+        "cosine_similarity[axis=0]/float64/11",
+        "own_parity:picked/float32/4",
+        "own_parity:wide[delta=2.0]/float32/9",
+        "own_parity:Mine/float32/9",
+        "own_parity:rank/float64/5",
+        "huber/float16/9",
+    ],
+)
 def test_the_snippet_of_a_case_prints_its_value(run, case):
     code, out = run("--explain", case, *fast())
     assert code == 0
@@ -379,6 +527,29 @@ def test_the_snippet_of_a_case_prints_its_value(run, case):
         backend, value = line.split()
         shown = next(line for line in head.splitlines() if line.startswith(f"{backend} ")).split()[1]
         assert float(value.strip("[]")) == float(shown)
+
+
+@needs_torch
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_the_snippet_of_a_wrong_gradient_prints_it(run, dtype):
+    code, out = run("--explain", f"own_parity:root/{dtype}/0", "--backend", "torch")
+    assert code == 0
+    assert "breach: torch, gradient: [nan, nan, nan]" in out
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(out.split("To reproduce:\n\n")[1], "<snippet>", "exec"), {})
+    assert printed.getvalue().splitlines() == ["torch 0.0", "torch gradient [[nan, nan, nan]]"]
+
+
+def test_a_call_that_is_refused_is_explained_without_compilers(run):
+    name = next((name for name in ("jax", "torch") if name in installed()), None)
+    if name is None:
+        pytest.skip("needs a compiler")
+    code, out = run("--explain", "scce/float32/id too large", "--backend", name, "--compiled")
+    assert code == 0
+    assert "case      sparse_categorical_crossentropy/float32/id too large" in out
+    assert "breach" not in out
+    assert f"{name} compiled" not in out
 
 
 def test_every_option_set_has_a_snippet_that_is_python():
@@ -453,6 +624,41 @@ def test_the_library_is_stable():
 
 
 @needs_torch
+def test_stability_looks_at_zero():
+    import own_parity
+
+    found = [finding for finding in stability.findings(own_parity.root, backend="torch") if "gradient" in finding.what]
+    assert found[0].smallest == 0
+    assert "has a gradient that is not finite at x = 0; there [nan, nan, nan], and the loss is 0.0" in str(found[0])
+
+
+@needs_numpy
+def test_stability_tells_regions_apart():
+    @lb.loss
+    def holed(ops, y_true, y_pred):
+        error = ops.abs(y_pred - y_true)
+        bad = ((error > 1e-6) & (error < 1e-5)) | ((error > 1e5) & (error < 1e6))
+        return ops.mean(ops.where(bad, (error + 1e4 * error) - 1e4 * error, error), axis=-1)
+
+    low, high = [finding for finding in stability.findings(holed) if finding.probe == "y_true = 0, y_pred = x"]
+    assert (low.smallest, low.largest, high.smallest, high.largest) == pytest.approx((1e-6, 1e-5, 1e5, 1e6), rel=0.1)
+
+
+@needs_numpy
+def test_stability_of_samples_that_interact():
+    @lb.loss(interacting=True)
+    def spread(ops, y_true, y_pred):
+        error = ops.mean(y_pred - y_true, axis=-1)
+        return error * ops.square(error) / ops.mean(ops.square(error))
+
+    (overflow,) = (finding for finding in stability.findings(spread) if finding.probe == "y_true = 0, y_pred = x")
+    assert overflow.what == "overflows"
+    # Where e³ does; in one batch with the largest x the mean of all would be infinite.
+    assert overflow.smallest == pytest.approx(float(np.finfo(np.float32).max) ** (1 / 3), rel=1e-6)
+    assert overflow.largest == pytest.approx(1e38)
+
+
+@needs_torch
 def test_stability_finds_gradients_that_are_not_finite():
     import own_parity
 
@@ -487,6 +693,10 @@ def test_stability_finds_gradients_that_are_not_finite():
         (["--explain", "huber/float32/64", "--backend", "numpy"], "LOSS/DTYPE/NUMBER"),
         (["--explain", "huber", "--backend", "numpy"], "LOSS/DTYPE/NUMBER"),
         (["--seed", "x"], "is not a valid integer"),
+        (["--seed", "-1"], "--seed: 0 or more"),
+        (["own_parity:on_axis", "--option", "axis=2"], "axis is 2"),
+        (["huber", "--json", "/dev/null/x.json"], "--json: "),
+        (["huber", "--junit", "x" * 300], "--junit: cannot write 'xxx"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, arguments, says):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from lossbackend import registry
+from lossbackend import dispatch, registry
 from lossbackend.definition import Definition
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -16,6 +16,8 @@ Rows: TypeAlias = list[tuple[Any, list[float]]]
 
 INF, NAN = float("inf"), float("nan")
 WIDTH, ROWS = 3, 64
+# Samples in a call of a loss whose samples interact.
+SAMPLES = 3
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -359,6 +361,8 @@ class Suite(NamedTuple):
     kind: str
     source: str
     """What a person calls the loss: a name, or module:function."""
+    interacting: bool = False
+    """Whether its samples depend on each other: then a case is a sample beside others of a call of its own, one after the other in a row."""
 
     @property
     def definition(self) -> Definition:
@@ -371,9 +375,30 @@ class Suite(NamedTuple):
         return f"{self.source}[{options}]" if options else self.source
 
     @property
+    def transposed(self) -> bool:
+        """Whether the loss axis is the first of the two."""
+        return self.options.get("axis", self.definition.defaults.get("axis", -1)) in (0, -2)
+
+    @property
     def normalised(self) -> bool:
         """Whether predictions are divided by their sum."""
         return self.kind in ("classes", "ids")
+
+
+def cases(suite: Suite, dtype: str, seed: int) -> Batch:
+    """What a suite is measured on, a case in each row."""
+    return company(suite, batch(suite.kind, dtype, seed), dtype)
+
+
+def company(suite: Suite, inputs: Batch, dtype: str) -> Batch:
+    """Each row beside ordinary ones, the same for all, where the samples of a call depend on each other: a NaN among them would hide everything."""
+    if not suite.interacting:
+        return inputs
+    source = KINDS[suite.kind]
+    y_true, y_pred = source.random(np.random.default_rng(0), SAMPLES - 1)
+    others = y_true.astype(np.int32) if source.ids else rounded(y_true, dtype), rounded(y_pred, dtype)
+    rows = (array.reshape(len(inputs.y_pred), -1) for array in inputs)
+    return Batch(*(np.concatenate([own, np.tile(other.ravel(), (len(own), 1))], axis=1) for own, other in zip(rows, others, strict=True)))
 
 
 def _written(value: Any) -> str:
@@ -440,11 +465,53 @@ def suites(names: Iterable[str] | None = None) -> list[Suite]:
 
 def suite_of(function: Any, options: Mapping[str, Any], kind: str | None, source: str) -> Suite:
     """The suite of a user's own loss; ValueError where the kind of input is not one for it."""
-    sparse = function.definition.sparse
+    definition = function.definition
+    sparse = definition.sparse
+    axis = options.get("axis", definition.defaults.get("axis", -1))
+    if axis not in (-2, -1, 0, 1):
+        raise ValueError(f"{source}: axis is {axis!r}, and the input has two axes: use 0 or -1")
     if kind is None:
-        kind = "id-logits" if sparse else "reals"
+        kind = _kind_of(definition, {**definition.defaults, **options})
     if KINDS[kind].ids != sparse:
         fitting = ", ".join(name for name, other in KINDS.items() if other.ids == sparse)
         takes = "class ids" if sparse else "one label per prediction"
         raise ValueError(f"{source} takes {takes}, and --inputs {kind} are {KINDS[kind].description}; use one of: {fitting}")
-    return Suite(function, options, kind, source)
+    suite = Suite(function, options, kind, source)
+    return suite._replace(interacting=definition.interacting or _interacts(suite))
+
+
+def _kind_of(definition: Definition, options: Mapping[str, Any]) -> str:
+    """The kind of input that the annotations of a definition ask for; real numbers where there are none, logits beside class ids."""
+    in_logs = bool(options.get("from_logits") or options.get("log_input"))
+    y_true, y_pred = (definition.kinds[argument].name for argument in ("y_true", "y_pred"))
+    if definition.sparse:
+        return "id-logits" if y_pred == "real" or in_logs else "ids"
+    by_predictions = {"count": "counts", "rate or log": "log-rates" if in_logs else "counts", "amount": "positives", "sign": "signs"}
+    by_predictions |= {"probability": "binary", "probability or logit": "binary-logits" if in_logs else "binary"}
+    by_predictions |= dict.fromkeys(("one-hot", "distribution"), "distributions")
+    by_predictions |= {"distribution or logits": "class-logits" if in_logs else "distributions"}
+    by_labels = {"count": "log-rates", "amount": "positives", "sign": "signs", "probability": "binary-logits"}
+    by_labels |= dict.fromkeys(("one-hot", "distribution"), "class-logits")
+    return by_predictions.get(y_pred) or by_labels.get(y_true, "reals")
+
+
+def _interacts(suite: Suite) -> bool:
+    """Whether a sample's exact loss changes with the other samples, of a definition that may have forgotten to say."""
+    inputs = batch(suite.kind, "float64", 0)
+    half = (ROWS - len(KINDS[suite.kind].hard(RANGES["float64"]))) // 2
+    y_true, y_pred = (np.array(array[-2 * half :]) for array in inputs)
+
+    def exact(true: Array, pred: Array) -> Array:
+        if suite.transposed:
+            true, pred = true if true.ndim == 1 else true.T, pred.T
+        values: Array = suite.function(true, pred, **suite.options)
+        return values
+
+    spoilt = y_pred.copy()
+    spoilt[half:] = NAN
+    with dispatch.use_backend(dispatch.REFERENCE), np.errstate(all="ignore"):
+        try:
+            parts = [exact(y_true, y_pred)[:half], exact(y_true[:half], y_pred[:half]), exact(y_true, spoilt)[:half]]
+        except Exception:  # what a run reports
+            return False
+    return any(bool(np.any((part != parts[0]) & ~((part != part) & (parts[0] != parts[0])))) for part in parts[1:])

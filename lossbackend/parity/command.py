@@ -36,6 +36,8 @@ class Request(NamedTuple):
 
 def parity(request: Request) -> int:
     """Run what was asked for and print it; the exit code. ValueError for a person's mistake."""
+    if request.seed < 0:
+        raise ValueError(f"--seed: 0 or more, got {request.seed}")
     # What a user's module or a framework prints is no part of the answer.
     with redirect_stdout(sys.stderr):
         files = {suffix: _target(f"--{suffix}", getattr(request, f"{suffix}_file")) for suffix in ("json", "junit", "html")}
@@ -72,10 +74,18 @@ def _target(option: str, path: str | None) -> Path | None:
     if path is None:
         return None
     target = Path(path)
-    if target.is_dir():
-        raise ValueError(f"{option}: {path!r} is a directory: name a file in it")
-    if not target.parent.is_dir():
-        raise ValueError(f"{option}: no such directory: {str(target.parent)!r}")
+    try:
+        existed = target.exists()
+        if target.is_dir():
+            raise ValueError(f"{option}: {path!r} is a directory: name a file in it")
+        if not target.parent.is_dir():
+            raise ValueError(f"{option}: no such directory: {str(target.parent)!r}")
+        with target.open("a"):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option}: cannot write {path!r}: {error.strerror}") from error
+    if not existed:
+        target.unlink()
     return target
 
 

@@ -13,6 +13,8 @@ and where there is more than one of those, of ``gradient_scale``. Where the slop
 infinite, there is no exact slope, and the columns are held against their median: the rule for kinks is the same on every backend.
 """
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +24,7 @@ import numpy as np
 
 from lossbackend import dispatch
 from lossbackend.ops import Ops, Tensor
-from lossbackend.parity.cases import RANGES, WIDTH, Array, Batch, Suite, batch
+from lossbackend.parity.cases import RANGES, SAMPLES, WIDTH, Array, Batch, Suite, batch, cases
 
 # What a value may be off, in units in the last place, and a gradient, in units of its scale.
 VALUE_BOUND = 4.0
@@ -84,14 +86,21 @@ class Measurement(NamedTuple):
     breaches: list[Breach]
     cases: int
 
+    def breach(self, column: Column, *facts: str) -> Breach | None:
+        """The first breach of a column over one of these facts."""
+        return next((breach for breach in self.breaches if breach.column == column.label and breach.fact in facts), None)
+
     def worst(self, column: Column) -> float | None:
-        """The largest error of a column in ulp; None where it has none, infinity where the result is not even of that kind."""
+        """The largest error of a column in ulp; infinity where the result is not even of that kind; None where the column has no such dtype."""
+        if self.breach(column, "exception", "shape", "dtype") is not None:
+            return math.inf
         ulps = self.ulps.get(column)
         return None if ulps is None else float(ulps.max())
 
     def worst_gradient(self) -> tuple[Column, float] | None:
         """The column whose gradients are furthest off, and how far in units; None where no column has any."""
         worst = {column: float(units.max()) for column, units in self.gradient_units.items()}
+        worst |= {column: math.inf for column in self.outcomes if self.breach(column, "gradient dtype") is not None}
         column = max(worst, key=worst.__getitem__, default=None)
         return None if column is None else (column, worst[column])
 
@@ -126,7 +135,7 @@ def _precision(ops: Ops, dtype: str) -> AbstractContextManager[Any]:
 
 def laid_out(suite: Suite, inputs: Batch) -> Batch:
     """The inputs with the loss axis where the option ``axis`` has it."""
-    if suite.options.get("axis") != 0:
+    if not suite.transposed:
         return inputs
     y_true = inputs.y_true if inputs.y_true.ndim == 1 else inputs.y_true.T
     return Batch(np.ascontiguousarray(y_true), np.ascontiguousarray(inputs.y_pred.T))
@@ -143,32 +152,58 @@ def _numbers(ops: Ops, tensor: Tensor) -> Array:
     return np.asarray(ops.to_numpy(tensor)).astype(np.float64)
 
 
+def calls(suite: Suite, inputs: Batch) -> list[Batch]:
+    """The calls that compute the cases: one for all of them, or where samples interact one for each, whose first loss it is."""
+    if not suite.interacting:
+        return [laid_out(suite, inputs)]
+    labels = (SAMPLES,) if suite.definition.sparse else (SAMPLES, WIDTH)
+    return [laid_out(suite, Batch(y_true.reshape(labels), y_pred.reshape(SAMPLES, WIDTH))) for y_true, y_pred in zip(*inputs, strict=True)]
+
+
 def run_eager(ops: Ops, suite: Suite, inputs: Batch, dtype: str) -> Outcome:
-    """One call, and one call for the gradient."""
-    inputs = laid_out(suite, inputs)
+    """One call, and one call for the gradient; of samples that interact for each case."""
+    try:
+        return _run(ops, suite, inputs, dtype, functools.partial(suite.function, **suite.options))
+    except Exception as error:  # a fact to compare
+        return Outcome(error=error)
+
+
+def _run(ops: Ops, suite: Suite, inputs: Batch, dtype: str, function: Callable[[Tensor, Tensor], Tensor]) -> Outcome:
+    values, gradients, shape, dtypes = [], [], (0,), ("", "")
     with dispatch.use_backend(ops.name), _precision(ops, dtype), np.errstate(all="ignore"):
-        try:
-            y_true, y_pred = _tensor(ops, inputs.y_true, dtype), _tensor(ops, inputs.y_pred, dtype)
-            values = suite.function(y_true, y_pred, **suite.options)
-            facts = _numbers(ops, values), tuple(ops.shape(values)), ops.dtype(values)
-            if not ops.differentiable:
-                return Outcome(facts[0], None, *facts[1:])
-            _, gradient = ops.value_and_grad(lambda x: suite.function(y_true, x, **suite.options), y_pred)
-            return Outcome(facts[0], _rows(suite, _numbers(ops, gradient)), *facts[1:], ops.dtype(gradient))
-        except Exception as error:  # a fact to compare
-            return Outcome(error=error)
+        for call in calls(suite, inputs):
+            y_true, y_pred = _tensor(ops, call.y_true, dtype), _tensor(ops, call.y_pred, dtype)
+            found = function(y_true, y_pred)
+            values.append(_numbers(ops, found))
+            shape, dtypes = tuple(ops.shape(found)), (ops.dtype(found), "")
+            if ops.differentiable:
+                _, gradient = ops.value_and_grad(_first(suite, function, y_true), y_pred)
+                gradients.append(_rows(suite, _numbers(ops, gradient)))
+                dtypes = (dtypes[0], ops.dtype(gradient))
+    if not suite.interacting:
+        return Outcome(values[0], gradients[0] if gradients else None, shape, *dtypes)
+    slopes = np.stack(gradients).reshape(len(gradients), -1) if gradients else None
+    return Outcome(np.array([own[0] for own in values]), slopes, (len(values),), *dtypes)
+
+
+def _first(suite: Suite, function: Callable[[Tensor, Tensor], Tensor], y_true: Tensor) -> Callable[[Tensor], Tensor]:
+    """What is differentiated: all losses of a call, or where samples interact that of the case."""
+    return lambda y_pred: function(y_true, y_pred)[:1] if suite.interacting else function(y_true, y_pred)
 
 
 def _rows(suite: Suite, gradient: Array) -> Array:
-    return gradient.T if suite.options.get("axis") == 0 else gradient
+    return gradient.T if suite.transposed else gradient
 
 
 def run_compiled(ops: Ops, group: Sequence[tuple[Suite, Batch]], dtype: str) -> list[Outcome]:
     """Several suites compiled as one function; each alone where that fails, to see which one it is.
 
-    Compilers take seconds for a function and little more for a larger one.
+    Compilers take seconds for a function and little more for a larger one. Where samples interact, each case is a call of a function of one suite.
     """
     try:
+        if len(group) == 1 and group[0][0].interacting:
+            suite, inputs = group[0]
+            return [_run(ops, suite, inputs, dtype, ops.compile(functools.partial(suite.function, **suite.options)))]
         return _run_group(ops, group, dtype)
     except Exception as error:
         if len(group) == 1:
@@ -216,11 +251,11 @@ def _run_group(ops: Ops, group: Sequence[tuple[Suite, Batch]], dtype: str) -> li
 
 def _exact(suite: Suite, y_true: Array, y_pred: Array) -> Array:
     """Numbers of 1024 bits, of the rows of y_pred (of floats or such numbers)."""
-    placed = laid_out(suite, Batch(y_true, y_pred))
     # Conversions of NaN to numbers of 1024 bits leave floating-point flags behind, which NumPy warns of.
     with dispatch.use_backend(dispatch.REFERENCE), np.errstate(all="ignore"):
-        values: Array = suite.function(placed.y_true, placed.y_pred, **suite.options)
-    return values
+        values = [suite.function(call.y_true, call.y_pred, **suite.options) for call in calls(suite, Batch(y_true, y_pred))]
+    exact: Array = np.array([own[0] for own in values]) if suite.interacting else values[0]
+    return exact
 
 
 def exact_values(suite: Suite, inputs: Batch) -> tuple[Array, Array, Array]:
@@ -240,13 +275,13 @@ def _precise(array: Array) -> Array:
 
 
 def _number_array(inputs: Batch) -> Batch:
-    return Batch(_precise(inputs.y_true) if inputs.y_true.ndim == 2 else inputs.y_true, _precise(inputs.y_pred))
+    return Batch(inputs.y_true if inputs.y_true.dtype.kind == "i" else _precise(inputs.y_true), _precise(inputs.y_pred))
 
 
 def _scaled(inputs: Batch) -> Iterator[Batch]:
     """The inputs with one entry of each row times 1 + step, for each entry of y_true (unless they are ids) and of y_pred."""
-    for argument in ("y_true", "y_pred") if inputs.y_true.ndim == 2 else ("y_pred",):
-        for entry in range(WIDTH):
+    for argument in ("y_pred",) if inputs.y_true.dtype.kind == "i" else ("y_true", "y_pred"):
+        for entry in range(inputs.y_pred.shape[1]):
             moved = getattr(inputs, argument).copy()
             moved[:, entry] = moved[:, entry] * (_precise(np.array([1.0]))[0] + _STEP)
             yield inputs._replace(**{argument: moved})
@@ -288,12 +323,12 @@ def _slopes(suite: Suite, batches: Sequence[Batch], bases: Array, side: int = 1)
     moved, widths = [], []
     for inputs in batches:
         steps = _sizes(inputs.y_pred) * (side * _STEP)
-        for entry in range(WIDTH):
+        for entry in range(inputs.y_pred.shape[1]):
             y_pred = inputs.y_pred.copy()
             y_pred[:, entry] = y_pred[:, entry] + steps[:, entry]
             moved.append(Batch(inputs.y_true, y_pred))
         widths.append(steps)
-    values = _stacked(suite, moved).reshape(len(batches), WIDTH, -1).transpose(0, 2, 1)
+    values = _stacked(suite, moved).reshape(len(batches), -1, bases.shape[-1]).transpose(0, 2, 1)
     slopes: Array = (values - bases[..., np.newaxis]) / np.stack(widths)
     return slopes
 
@@ -323,11 +358,11 @@ def gradient_jump(suite: Suite, inputs: Batch, exact: Array, dtype: str) -> Arra
     slopes = [exact]
     with np.errstate(all="ignore"):
         for side in (1, -1):
-            beside = [Batch(precise.y_true, precise.y_pred.copy()) for _ in range(WIDTH)]
+            beside = [Batch(precise.y_true, precise.y_pred.copy()) for _ in range(exact.shape[1])]
             for entry, moved in enumerate(beside):
                 moved.y_pred[:, entry] = moved.y_pred[:, entry] + side * units[:, entry]
             found = _slopes(suite, beside, _stacked(suite, beside), side)
-            slopes.append(np.stack([found[entry, :, entry] for entry in range(WIDTH)], axis=-1).astype(np.float64))
+            slopes.append(np.stack([found[entry, :, entry] for entry in range(exact.shape[1])], axis=-1).astype(np.float64))
         return np.asarray(np.ptp(slopes, axis=0))
 
 
@@ -391,12 +426,12 @@ class _Comparison:
 
     def _facts(self, column: Column, outcome: Outcome) -> bool:
         """Exception, shape and dtype; whether there are values to compare."""
-        expected = None if self.error is None else type(self.error).__name__
-        found = None if outcome.error is None else type(outcome.error).__name__
-        if expected != found:
-            said = outcome.error if outcome.error is not None else self.error
-            self.breach("all", column, "exception", f"{found or 'no exception'}, expected {expected or 'none'}: {said}")
-        if outcome.error is not None or self.error is not None:
+        # These are inputs that a loss has to take: what every column refuses alike is still no value.
+        if outcome.error is not None:
+            self.breach("all", column, "exception", f"{type(outcome.error).__name__}: {outcome.error}")
+            return False
+        if self.error is not None:
+            self.breach("all", column, "exception", f"there is no exact value to compare with: {type(self.error).__name__}: {self.error}")
             return False
         if outcome.shape != self.nearest.shape:
             self.breach("all", column, "shape", f"{outcome.shape}, expected {self.nearest.shape}")
@@ -404,7 +439,7 @@ class _Comparison:
         if outcome.dtype != self.computed:
             self.breach("all", column, "dtype", f"{outcome.dtype}, expected {self.computed}")
         if outcome.gradient is not None and outcome.gradient_dtype != self.dtype:
-            self.breach("all", column, "dtype", f"the gradient is {outcome.gradient_dtype}, expected {self.dtype}")
+            self.breach("all", column, "gradient dtype", f"{outcome.gradient_dtype}, expected {self.dtype}")
         return True
 
     def _ulps(self, values: Array, scale: Array) -> Array:
@@ -422,7 +457,7 @@ class _Comparison:
         ulps = {column: self._ulps(_of(outcome.values), scale) for column, outcome in usable.items()}
         # The condition scale takes more exact evaluations: found only where it matters.
         doubtful = np.flatnonzero([any(1.0 < own[row] < np.inf for own in ulps.values()) for row in range(len(scale))])
-        if doubtful.size and not self.suite.definition.interacting:
+        if doubtful.size:
             scale[doubtful] = np.fmax(scale[doubtful], condition_scale(self.suite, self._rows(doubtful)))
             ulps = {column: self._ulps(_of(outcome.values), scale) for column, outcome in usable.items()}
         for column, own in ulps.items():
@@ -436,16 +471,15 @@ class _Comparison:
         slopes = {column: outcome.gradient for column, outcome in usable.items() if outcome.gradient is not None}
         if not slopes:
             return np.full(self.inputs.y_pred.shape, np.nan), {}
-        exact, noise = np.full((2, *self.inputs.y_pred.shape), np.nan)
-        if not self.suite.definition.interacting:
-            exact, noise = exact_gradient(self.suite, self.inputs, self.values)
-        self._finite_gradients(slopes, exact)
+        exact, noise = exact_gradient(self.suite, self.inputs, self.values)
+        infinite = self._finite_gradients(slopes, exact)
         stacked = np.stack(list(slopes.values()))
         counted = ~np.isnan(self.nearest)
         gradient, units, exactly = self._gradient_units(stacked, exact, noise, counted)
         kind = np.where(np.isfinite(stacked), 0.0, stacked)
         reference = next(iter(slopes))
         for index, column in enumerate(slopes):
+            units[index][infinite[column]] = np.inf
             differs = ~((kind[index] == kind[0]) | (np.isnan(kind[index]) & np.isnan(kind[0]))).all(axis=-1) & counted
             for row in np.flatnonzero(differs):
                 self.breach(int(row), column, "gradient", f"{stacked[index][row].tolist()}, on {reference.label} {stacked[0][row].tolist()}")
@@ -471,7 +505,7 @@ class _Comparison:
 
         gradient, units = errors()
         doubtful = np.flatnonzero((units > 1.0).any(axis=0))
-        if doubtful.size and not self.suite.definition.interacting:
+        if doubtful.size:
             scale[doubtful] = np.fmax(scale[doubtful], gradient_scale(self.suite, self._rows(doubtful)))
             gradient, units = errors()
             beyond = np.flatnonzero((units > GRADIENT_BOUND).any(axis=0))
@@ -481,13 +515,16 @@ class _Comparison:
                 gradient, units = errors()
         return gradient, units, np.asarray(known.all(axis=-1))
 
-    def _finite_gradients(self, slopes: Mapping[Column, Array], exact: Array) -> None:
-        """A finite loss has a finite gradient, unless the exact gradient exceeds the range of the dtype."""
+    def _finite_gradients(self, slopes: Mapping[Column, Array], exact: Array) -> dict[Column, Array]:
+        """A finite loss has a finite gradient, unless the exact gradient exceeds the range of the dtype. The rows where it has not."""
         beyond = abs(exact) >= _largest(self.dtype)
+        rows = {}
         for column, own in slopes.items():
             allowed = np.isfinite(own) | (beyond & (own == np.sign(exact) * np.inf))
-            for row in np.flatnonzero(np.isfinite(self.expected) & np.isfinite(self.nearest) & ~allowed.all(axis=-1)):
+            rows[column] = np.flatnonzero(np.isfinite(self.expected) & np.isfinite(self.nearest) & ~allowed.all(axis=-1))
+            for row in rows[column]:
                 self.breach(int(row), column, "gradient", f"{own[row].tolist()} for a finite loss of {self.expected[row]!s}")
+        return rows
 
 
 def _largest(dtype: str) -> float:
@@ -507,8 +544,9 @@ def compare(suite: Suite, dtype: str, inputs: Batch, outcomes: Mapping[Column, O
 # Calls that have to be refused
 
 
-def bad_calls(suite: Suite, inputs: Batch) -> dict[str, Batch]:
+def bad_calls(suite: Suite, dtype: str, seed: int) -> dict[str, Batch]:
     """By name. Shapes that do not fit, and ids that are none."""
+    inputs = batch(suite.kind, dtype, seed)
     y_true, y_pred = inputs.y_true[:4], inputs.y_pred[:4]
     calls = {"fewer labels": Batch(y_true[:3], y_pred)}
     if not suite.definition.sparse:
@@ -520,20 +558,25 @@ def bad_calls(suite: Suite, inputs: Batch) -> dict[str, Batch]:
     return calls
 
 
-def refused(suite: Suite, inputs: Batch, dtype: str, eager: Sequence[Column]) -> tuple[list[Breach], int]:
+def refused(suite: Suite, dtype: str, seed: int, eager: Sequence[Column]) -> tuple[list[Breach], int]:
     """Calls that every backend has to refuse with the exception that the reference raises; the breaches, and the number of calls."""
     breaches = []
-    calls = bad_calls(suite, inputs)
-    for name, call in calls.items():
-        outcomes = {column: run_eager(dispatch.adapter(column.backend), suite, call, dtype) for column in eager}
+    bad = bad_calls(suite, dtype, seed)
+    for name, call in bad.items():
+        outcomes = {column: run_refused(column.backend, suite, call, dtype) for column in eager}
         breaches += refused_call(suite, name, call, dtype, outcomes)
-    return breaches, len(calls)
+    return breaches, len(bad)
+
+
+def run_refused(backend: str, suite: Suite, call: Batch, dtype: str) -> Outcome:
+    """A call that has to be refused is one call, whatever its samples do."""
+    return run_eager(dispatch.adapter(backend), suite._replace(interacting=False), call, dtype)
 
 
 def refused_call(suite: Suite, name: str, call: Batch, dtype: str, outcomes: Mapping[Column, Outcome]) -> list[Breach]:
     """One of these calls."""
     breaches = []
-    expected = run_eager(dispatch.adapter(dispatch.REFERENCE), suite, call, dtype).error
+    expected = run_refused(dispatch.REFERENCE, suite, call, dtype).error
     for column, outcome in outcomes.items():
         if type(outcome.error) is not type(expected) or outcome.error is None:
             said = "no exception" if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}"
@@ -570,14 +613,14 @@ def measure(suites: Sequence[Suite], dtypes: Sequence[str], chosen: Sequence[Col
     pool = ThreadPoolExecutor(1)
     try:
         for dtype in dtypes:
-            batches = [(suite, batch(suite.kind, dtype, seed)) for suite in suites]
+            batches = [(suite, cases(suite, dtype, seed)) for suite in suites]
             outcomes: list[dict[Column, Outcome]] = [dict.fromkeys(chosen, Outcome()) for _ in suites]
             for column in chosen:
-                for start in range(0, len(batches) if column.compiled else 0, GROUP):
-                    group = batches[start : start + GROUP]
+                for indices in groups(suites) if column.compiled else []:
+                    group = [batches[index] for index in indices]
                     progress(f"{column.label}, {dtype}: {group[0][0].label}", 0)
-                    for own, outcome in zip(outcomes[start:], run_compiled(dispatch.adapter(column.backend), group, dtype), strict=False):
-                        own[column] = outcome
+                    for index, outcome in zip(indices, run_compiled(dispatch.adapter(column.backend), group, dtype), strict=True):
+                        outcomes[index][column] = outcome
                     progress(f"{column.label}, {dtype}", len(group))
             for (suite, inputs), own in zip(batches, outcomes, strict=True):
                 for column in eager:
@@ -587,16 +630,24 @@ def measure(suites: Sequence[Suite], dtypes: Sequence[str], chosen: Sequence[Col
                 held = {column: outcome for column, outcome in own.items() if not lacks(outcome, dtype)}
                 found.append(pool.submit(compare, suite, dtype, inputs, held))
                 if dtype == dtypes[0]:
-                    refusals.append(refused(suite, inputs, dtype, [column for column in eager if column in held]))
+                    refusals.append(refused(suite, dtype, seed, [column for column in eager if column in held]))
         measurements = []
-        for future in found:
+        for index, future in enumerate(found):
             measurements.append(future.result())
+            if index < len(refusals):
+                measurements[-1].breaches.extend(refusals[index][0])
             progress(f"exact values, {measurements[-1].dtype}: {measurements[-1].suite.label}", 1)
     finally:
         pool.shutdown(cancel_futures=True)
-    breaches = [breach for measurement in measurements for breach in measurement.breaches] + [breach for bad, _ in refusals for breach in bad]
-    cases = sum(measurement.cases for measurement in measurements) + sum(calls for _, calls in refusals)
-    return Run(list(chosen), list(dtypes), measurements, breaches, cases, seed)
+    breaches = [breach for measurement in measurements for breach in measurement.breaches]
+    count = sum(measurement.cases for measurement in measurements) + sum(number for _, number in refusals)
+    return Run(list(chosen), list(dtypes), measurements, breaches, count, seed)
+
+
+def groups(suites: Sequence[Suite]) -> list[list[int]]:
+    """Which suites are compiled together."""
+    apart = [index for index, suite in enumerate(suites) if not suite.interacting]
+    return [apart[start : start + GROUP] for start in range(0, len(apart), GROUP)] + [[i] for i, suite in enumerate(suites) if suite.interacting]
 
 
 def lacks(outcome: Outcome, dtype: str) -> bool:

@@ -1,8 +1,10 @@
 """What a parity run found: on the terminal, as JSON, JUnit XML and HTML, and one case in full."""
 
 import html
+import importlib
 import json
 import math
+import operator
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -13,8 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 import lossbackend
-from lossbackend import dispatch
-from lossbackend.parity.cases import KINDS, RANGES, Batch, Suite, batch
+from lossbackend import dispatch, registry
+from lossbackend.parity.cases import KINDS, RANGES, Array, Batch, Suite, cases
 from lossbackend.parity.measure import (
     GRADIENT_BOUND,
     VALUE_BOUND,
@@ -24,10 +26,10 @@ from lossbackend.parity.measure import (
     Outcome,
     Run,
     bad_calls,
+    calls,
     case_id,
     compare,
     lacks,
-    laid_out,
     refused_call,
     run_compiled,
     run_eager,
@@ -46,6 +48,10 @@ _TERMINAL = {"exact": "green", "one": "green", "two": "yellow", "four": "dark_or
 
 def _heat(ulps: float | None) -> str:
     return "none" if ulps is None else next(name for bound, name in _HEAT if ulps <= bound)
+
+
+def _gradient_heat(units: float | None) -> str:
+    return _heat(units) if units is None or units > GRADIENT_BOUND else _heat(min(units, VALUE_BOUND))
 
 
 def _number(ulps: float | None) -> str:
@@ -78,14 +84,17 @@ def print_run(run: Run, stability: Stability, most: int = 10) -> None:
         # Nothing is cut or wrapped in a pipe or a file.
         console = Console(emoji=False, highlight=False, width=10_000)
     for dtype in run.dtypes:
-        table = Table(title=f"{dtype}: {_CAPTION.lower()}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+        # A table's own title wraps at the table's width.
+        console.print(Text(f"{dtype}: {_CAPTION.lower()}", style="bold"))
+        table = Table(box=None, pad_edge=False)
         table.add_column("loss", no_wrap=True)
         for column in run.columns:
             table.add_column(column.label, justify="right")
         table.add_column("gradient", justify="right")
         for measurement in _of(run, dtype):
             cells = [Text(_number(measurement.worst(column)), style=_TERMINAL[_heat(measurement.worst(column))]) for column in run.columns]
-            table.add_row(Text(measurement.suite.label), *cells, _number(_worst_gradient(measurement)))
+            units = _worst_gradient(measurement)
+            table.add_row(Text(measurement.suite.label), *cells, Text(_number(units), style=_TERMINAL[_gradient_heat(units)]))
         console.print(table)
         console.print()
     for label, findings in stability.items():
@@ -97,10 +106,18 @@ def print_run(run: Run, stability: Stability, most: int = 10) -> None:
         console.print(Text(f"{breach.case}  {breach.column}  {breach.fact}: {breach.message}"))
     if len(run.breaches) > most:
         console.print(f"... and {len(run.breaches) - most} more; --json has all of them")
+    for label in valueless(run):
+        console.print(Text(f"{label} has no value on any backend", style="bold red"))
     console.print(Text(summary(run), style="bold red" if run.breaches else "bold green"))
     if run.breaches:
         seed = f" --seed {run.seed}" if run.seed else ""
         console.print(f"--explain CASE{seed} shows one of them in full.")
+
+
+def valueless(run: Run) -> list[str]:
+    """The losses, by label, that no column computed in any dtype."""
+    computed = {measurement.suite.label for measurement in run.measurements for found in measurement.outcomes.values() if found.error is None}
+    return [label for label in dict.fromkeys(measurement.suite.label for measurement in run.measurements) if label not in computed]
 
 
 def summary(run: Run) -> str:
@@ -126,7 +143,10 @@ def _worst_gradient(measurement: Measurement) -> float | None:
 
 
 def record(run: Run, stability: Stability) -> dict[str, Any]:
-    """Everything that a program may want of a run. An error in ulp that is no number (another kind of result) is null."""
+    """Everything that a program may want of a run.
+
+    An error in ulp is "inf" for another kind of result (an exception, a shape, a dtype, NaN for a number), null where the column has no such dtype.
+    """
     return {
         "versions": versions(run.columns),
         "columns": [column.label for column in run.columns],
@@ -140,8 +160,8 @@ def record(run: Run, stability: Stability) -> dict[str, Any]:
                 "dtype": measurement.dtype,
                 "inputs": measurement.suite.kind,
                 "cases": measurement.cases,
-                "ulps": {column.label: _finite(measurement.worst(column)) for column in run.columns},
-                "gradient_units": {column.label: _finite(float(units.max())) for column, units in measurement.gradient_units.items()},
+                "ulps": {column.label: _json_number(measurement.worst(column)) for column in run.columns},
+                "gradient_units": {column.label: _json_number(float(units.max())) for column, units in measurement.gradient_units.items()},
                 "breaches": len(measurement.breaches),
             }
             for measurement in run.measurements
@@ -151,8 +171,8 @@ def record(run: Run, stability: Stability) -> dict[str, Any]:
     }
 
 
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and math.isfinite(number) else None
+def _json_number(number: float | None) -> float | str | None:
+    return "inf" if number == math.inf else number
 
 
 def write_json(run: Run, stability: Stability, path: Path) -> None:
@@ -221,7 +241,7 @@ _LEGEND = (
     ("one", "up to 1"),
     ("two", "up to 2"),
     ("four", f"up to {VALUE_BOUND:g}: the bound"),
-    ("beyond", f"beyond {VALUE_BOUND:g}, or ≠: another kind of result"),
+    ("beyond", f"beyond {VALUE_BOUND:g}, or ≠: another kind of result, an exception"),
     ("none", "– not available"),
 )
 
@@ -301,9 +321,12 @@ def _html_heat_map(run: Run, dtype: str) -> str:
 
 
 def _html_value_cell(measurement: Measurement, column: Column) -> str:
+    breach = measurement.breach(column, "exception", "shape", "dtype")
+    if breach is not None:
+        return _html_breach(breach)
     ulps, values = measurement.ulps.get(column), measurement.outcomes[column].values if column in measurement.outcomes else None
     if ulps is None or values is None:
-        return _html_cell(None, "", "no value to compare")
+        return _html_cell(None, "", "the backend has no such dtype")
     row = int(ulps.argmax())
     return _html_cell(
         float(ulps[row]), _heat(float(ulps[row])), _tip(measurement, column, row, f"value {values[row]!s}, exact {measurement.exact[row]!s}")
@@ -313,12 +336,20 @@ def _html_value_cell(measurement: Measurement, column: Column) -> str:
 def _html_gradient_cell(measurement: Measurement) -> str:
     worst = measurement.worst_gradient()
     if worst is None:
-        return _html_cell(None, "", "no backend that differentiates")
+        return _html_cell(None, "", "no gradients to compare")
     column, units = worst
+    breach = measurement.breach(column, "gradient dtype")
+    if breach is not None:
+        return _html_breach(breach)
     row, own = int(measurement.gradient_units[column].argmax()), measurement.outcomes[column].gradient
     assert own is not None
-    heat = "beyond" if units > GRADIENT_BOUND else _heat(min(units, VALUE_BOUND))
-    return _html_cell(units, heat, _tip(measurement, column, row, f"gradient {own[row].tolist()}, exact {measurement.gradient[row].tolist()}"))
+    return _html_cell(
+        units, _gradient_heat(units), _tip(measurement, column, row, f"gradient {own[row].tolist()}, exact {measurement.gradient[row].tolist()}")
+    )
+
+
+def _html_breach(breach: Breach) -> str:
+    return _html_cell(math.inf, "beyond", f"{breach.case} on {breach.column}, {breach.fact}: {breach.message[:500]}")
 
 
 def _tip(measurement: Measurement, column: Column, row: int, found: str) -> str:
@@ -346,21 +377,30 @@ class Case(NamedTuple):
     def single(self) -> bool:
         return self.name.isdigit()
 
+    @property
+    def refused(self) -> bool:
+        return not self.single and self.name != "all"
+
 
 def find_case(case: str, suites: Sequence[Suite], dtypes: Sequence[str], seed: int) -> Case:
     """The case of an id as a run prints it; ValueError where there is none."""
     by_label = {suite.label: suite for suite in suites}
     label, _, rest = case.partition("/")
     dtype, _, name = rest.partition("/")
+    loss, bracket, options = label.partition("[")
+    if ":" not in loss and loss in registry.names():
+        found = registry.get(loss)
+        label = getattr(found, "function", found).definition.name + bracket + options
     if label in by_label and dtype in dtypes:
         suite = by_label[label]
-        stack = batch(suite.kind, dtype, seed)
+        stack = cases(suite, dtype, seed)
         if name.isdigit() and int(name) < len(stack.y_pred):
             row = slice(int(name), int(name) + 1)
             return Case(suite, dtype, name, Batch(stack.y_true[row], stack.y_pred[row]))
-        named = {"all": stack, **bad_calls(suite, stack)}
+        named = {"all": stack, **bad_calls(suite, dtype, seed)}
         if name in named:
-            return Case(suite, dtype, name, named[name])
+            found = Case(suite, dtype, name, named[name])
+            return found._replace(suite=suite._replace(interacting=False)) if found.refused else found
     example = case_id(suites[0], dtypes[0], 0)
     raise ValueError(f"--explain: no case {case!r}; a case is written LOSS/DTYPE/NUMBER, such as {example}, or as a run prints it")
 
@@ -368,6 +408,9 @@ def find_case(case: str, suites: Sequence[Suite], dtypes: Sequence[str], seed: i
 def explain(case: Case, columns: Sequence[Column]) -> str:
     """One case by itself: input, what is expected, and what every column makes of it."""
     suite, dtype, name, inputs = case
+    if case.refused:
+        # As in a run: compiled, where values cannot be looked at, a bad id is NaN.
+        columns = [column for column in columns if not column.compiled]
     outcomes = {}
     for column in columns:
         ops = dispatch.adapter(column.backend)
@@ -376,7 +419,10 @@ def explain(case: Case, columns: Sequence[Column]) -> str:
             outcomes[column] = outcome
     expected = run_eager(dispatch.adapter(dispatch.REFERENCE), suite, inputs, dtype)._replace(dtype=RANGES[dtype].computed)
     measurement = compare(suite, dtype, inputs, outcomes)
-    y_true, y_pred = (str(array[0].tolist()) if case.single else f"shape {array.shape}, in the code below" for array in inputs)
+    shown = calls(suite, inputs)[0] if suite.interacting and case.single else inputs
+    y_true, y_pred = (
+        str((array if suite.interacting else array[0]).tolist()) if case.single else f"shape {array.shape}, in the code below" for array in shown
+    )
     lines = [f"case      {case_id(suite, dtype, name)}", f"y_true    {y_true}", f"y_pred    {y_pred}"]
     if case.single and expected.error is None:
         lines.append(f"exact     {float(measurement.exact[0])!r}")
@@ -392,9 +438,10 @@ def explain(case: Case, columns: Sequence[Column]) -> str:
             gradient = "" if outcome.gradient is None else f"   gradient {outcome.gradient[0].tolist()}"
             found = f"{_shown(outcome.values[0], outcome.dtype)}   {_number(measurement.worst(column))} ulp{gradient}"
         lines.append(f"{column.label:<{width}}  {found}")
-    breaches = measurement.breaches if case.single or name == "all" else refused_call(suite, name, inputs, dtype, outcomes)
+    breaches = refused_call(suite, name, inputs, dtype, outcomes) if case.refused else measurement.breaches
     lines += [f"breach: {breach.column}, {breach.fact}: {breach.message}" for breach in breaches]
-    return "\n".join([*lines, "", "To reproduce:", "", snippet(case, [column.backend for column in columns])])
+    slopes = any(breach.fact.startswith("gradient") for breach in breaches)
+    return "\n".join([*lines, "", "To reproduce:", "", snippet(case, [column.backend for column in outcomes], slopes)])
 
 
 def _facts(outcome: Outcome) -> str:
@@ -407,22 +454,47 @@ def _shown(value: float, dtype: str) -> str:
     return str(np.float32(value)) if dtype == "float32" else str(value)
 
 
-def snippet(case: Case, backends: Sequence[str]) -> str:
-    """Python code that prints the loss of one case on each backend."""
+def snippet(case: Case, backends: Sequence[str], gradient: bool = False) -> str:
+    """Python code that prints the loss of one case on each backend, and its gradient where there is one."""
     suite, dtype, _, inputs = case
     names = list(dict.fromkeys(backends))
-    module, colon, function = suite.source.partition(":")
-    # NumPy has no bfloat16, but float32 holds the same numbers, and half precision is computed in float32.
-    numpy_dtype = "float64" if dtype == "float64" else "float32"
-    y_true, y_pred = laid_out(suite, inputs)
-    call = "".join(f", {name}={value!r}" for name, value in suite.options.items())
-    called = f"np.asarray({function if colon else f'lb.{suite.definition.name}'}(y_true, y_pred{call}))"
-    body = ["try:", f"    print(backend, {called})", "except Exception as error:", "    print(backend, type(error).__name__, error)"]
+    module, colon, path = suite.source.partition(":")
+    function = f"lb.{suite.definition.name}"
+    if colon:
+        # The options of a loss object are its own, and so is its reduction; the function inside takes them.
+        found = operator.attrgetter(path)(importlib.import_module(module))
+        function = path if hasattr(found, "definition") else f"{path}.function"
+    options = "".join(f", {name}={value!r}" for name, value in suite.options.items())
+    half = dtype in ("bfloat16", "float16")
+    # NumPy has no bfloat16, but float32 holds the same numbers.
+    numpy_dtype = "float32" if half else dtype
+    placed = calls(suite, inputs)
+    apart = len(placed) > 1
+    y_true, y_pred = (np.stack(arrays) if apart else arrays[0] for arrays in zip(*placed, strict=True))
+
+    def tensor(name: str, array: Array) -> str:
+        own = f"ops.asarray({name})"
+        return f'ops.cast({own}, "{dtype}")' if half and array.dtype.kind == "f" else own
+
+    first = "[:1]" if suite.interacting else ""
+    loss = f"{function}(y, p{options}){first}"
+    shown = f"np.asarray(ops.to_numpy({loss}))"
+    body = ["ops = lb.get_backend(backend)", f"y, p = {tensor('y_true', y_true)}, {tensor('y_pred', y_pred)}"]
+    if apart:
+        body[1] = (
+            "calls = [" + body[1].partition(" = ")[2].replace("y_true", "y").replace("y_pred", "p").join("()") + " for y, p in zip(y_true, y_pred)]"
+        )
+        shown = f"np.concatenate([np.asarray(ops.to_numpy({loss})) for y, p in calls])"
     if case.single:
-        body = [f"print(backend, {called}.flat[0])"]
+        body.append(f"print(backend, {shown}.flat[0])")
+    else:
+        body += ["try:", f"    print(backend, {shown})", "except Exception as error:", "    print(backend, type(error).__name__, error)"]
+    if gradient and not apart:
+        slope = f"ops.value_and_grad(lambda p: {loss}, p)[1]"
+        body += ["if ops.differentiable:", f'    print(backend, "gradient", np.asarray(ops.to_numpy({slope})).astype(float).tolist())']
     lines = ["import lossbackend as lb", "import numpy as np", "from numpy import inf, nan"]
     if colon:
-        lines.append(f"from {module} import {function.partition('.')[0]}")
+        lines.append(f"from {module} import {path.partition('.')[0]}")
     if dtype == "float64" and "jax" in names:
         lines += ["import jax", "", 'jax.config.update("jax_enable_x64", True)']
     lines += [

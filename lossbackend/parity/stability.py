@@ -1,6 +1,6 @@
 """Where a formula itself goes wrong in float32: loses digits, overflows, or has a gradient that is not finite while the loss is.
 
-One number x is varied over the whole range of float32 while the rest of the input stays, and the ends of what was found are bisected.
+One number x is varied over 0 and the whole range of float32 while the rest of the input stays, and the ends of what was found are bisected.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lossbackend.ops import Ops
-from lossbackend.parity.cases import Array, Batch, Suite, suite_of
+from lossbackend.parity.cases import Array, Batch, Suite, company, suite_of
 from lossbackend.parity.measure import Column, compare, run_eager
 
 # Four units in the last place are a loss's own rounding; a formula that loses digits is off by far more.
@@ -81,7 +81,7 @@ _PROBES: dict[str, list[Probe]] = {
 
 
 class Finding(NamedTuple):
-    """What goes wrong along a probe, from the smallest x that shows it to the largest."""
+    """What goes wrong along a probe, from the smallest x of a region that shows it to the largest."""
 
     probe: str
     what: str
@@ -90,7 +90,8 @@ class Finding(NamedTuple):
     worst: str
 
     def __str__(self) -> str:
-        return f"{self.probe}: {self.what} from x = {self.smallest:.3g} to {self.largest:.3g}; {self.worst}"
+        where = f"at x = {self.smallest:.3g}" if self.smallest == self.largest else f"from x = {self.smallest:.3g} to {self.largest:.3g}"
+        return f"{self.probe}: {self.what} {where}; {self.worst}"
 
 
 class Points(NamedTuple):
@@ -122,6 +123,7 @@ def _points(ops: Ops, suite: Suite, probe: Probe, x: Array) -> Points:
     pairs = [probe.row(float(number)) for number in x]
     y_true, y_pred = np.array([y for y, _ in pairs]), np.array([p for _, p in pairs]).astype(np.float32).astype(np.float64)
     inputs = Batch(y_true.astype(np.int32) if suite.definition.sparse else y_true.astype(np.float32).astype(np.float64), y_pred)
+    inputs = company(suite, inputs, "float32")
     outcome = run_eager(ops, suite, inputs, "float32")
     if outcome.error is not None:
         raise outcome.error
@@ -148,7 +150,7 @@ def _edge(ops: Ops, suite: Suite, probe: Probe, good: float, bad: float, wrong: 
 _KINDS: Iterable[tuple[str, Callable[[Points], Array]]] = (
     ("loses digits", lambda points: points.lost),
     ("overflows", lambda points: points.overflown),
-    ("gradient is not finite, the loss is,", lambda points: points.endless),
+    ("has a gradient that is not finite", lambda points: points.endless),
 )
 
 
@@ -172,21 +174,23 @@ def search(ops: Ops, suite: Suite) -> list[Finding]:
     for probe in _PROBES[suite.kind]:
         decades = math.log10(probe.largest / probe.smallest)
         x = np.geomspace(probe.smallest, probe.largest, int(decades * _PER_DECADE) + 1).astype(np.float32).astype(np.float64)
+        x = np.union1d([0.0, 1.0], x)
         points = _points(ops, suite, probe, x)
         for what, wrong in _KINDS:
             rows = np.flatnonzero(wrong(points))
-            if not rows.size:
-                continue
-            first, last = int(rows[0]), int(rows[-1])
-            smallest = x[first] if first == 0 else _edge(ops, suite, probe, x[first - 1], x[first], wrong)
-            largest = x[last] if last == len(x) - 1 else _edge(ops, suite, probe, x[last + 1], x[last], wrong)
-            found.append(Finding(probe.description, what, float(smallest), float(largest), _worst(ops, suite, probe, points, what, smallest)))
+            # Within a region a few results are right by chance.
+            for region in np.split(rows, np.flatnonzero(np.diff(rows) > _PER_DECADE) + 1) if rows.size else []:
+                first, last = int(region[0]), int(region[-1])
+                smallest = x[first] if first == 0 else _edge(ops, suite, probe, x[first - 1], x[first], wrong)
+                largest = x[last] if last == len(x) - 1 else _edge(ops, suite, probe, x[last + 1], x[last], wrong)
+                worst = _worst(ops, suite, probe, points, region, what, smallest)
+                found.append(Finding(probe.description, what, float(smallest), float(largest), worst))
     return found
 
 
-def _worst(ops: Ops, suite: Suite, probe: Probe, points: Points, what: str, smallest: float) -> str:
+def _worst(ops: Ops, suite: Suite, probe: Probe, points: Points, region: Array, what: str, smallest: float) -> str:
     if what == "loses digits":
-        row = int(np.argmax(np.where(points.lost, points.ulps, 0.0)))
+        row = int(region[np.argmax(points.ulps[region])])
         digits = min(math.log10(points.ulps[row]), _DIGITS)
         value, exact = np.float32(points.values[row]), np.float32(points.exact[row])
         return f"{digits:.1f} of {_DIGITS:.1f} digits at x = {points.x[row]:.3g}: {value!s}, exact {exact!s}"
