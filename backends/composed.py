@@ -127,7 +127,7 @@ class ComposedOps(Ops):
 
     def _run_compiled(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
         try:
-            function = _compiled(self, definition, tuple((name, type(value), value) for name, value in options.items()))
+            function = compiled(self, definition, tuple((name, type(value), value) for name, value in options.items()))
         except TypeError:
             # A learned or traced option cannot be hashed, hence not be a constant of the compiled definition.
             return definition(self, y_true, y_pred, **options)
@@ -151,6 +151,6 @@ class ComposedOps(Ops):
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(ops: Ops, definition: Callable[..., Tensor], options: tuple[tuple[str, type, Any], ...]) -> Callable[..., Tensor]:
+def compiled(ops: Ops, definition: Callable[..., Tensor], options: tuple[tuple[str, type, Any], ...]) -> Callable[..., Tensor]:
     """The definition compiled as a whole, with its options as constants. Their types are part of the key, because 1 == 1.0 == True."""
     return ops.compile(functools.partial(definition, ops, **{name: value for name, _, value in options}))

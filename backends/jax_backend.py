@@ -1,6 +1,5 @@
 """The JAX adapter."""
 
-import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lossbackend.backends.composed import ComposedOps
-from lossbackend.ops import Ops, Tensor
+from lossbackend.backends.composed import ComposedOps, compiled
+from lossbackend.ops import Tensor
 from lossbackend.reduction import Partial
 
 # A dtype works its name out anew each time, in two microseconds.
@@ -85,7 +84,7 @@ class JaxOps(ComposedOps):
         return self._run_compiled(definition, y_true, y_pred, options)
 
     def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
-        return _applied(self, function)(*tensors)
+        return compiled(self, function, ())(*tensors)
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         value, pull = jax.vjp(function, x)
@@ -98,11 +97,6 @@ class JaxOps(ComposedOps):
 
     def double_precision(self) -> AbstractContextManager[Any]:
         return jax.enable_x64(True)  # type: ignore[no-any-return]
-
-
-@functools.lru_cache(maxsize=256)
-def _applied(ops: Ops, function: Callable[..., Tensor]) -> Any:
-    return jax.jit(functools.partial(function, ops))
 
 
 OPS = JaxOps()

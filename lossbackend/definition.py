@@ -363,13 +363,12 @@ def _computed(definition: Definition, call: Call) -> Tensor:
     if isinstance(shape[axis], int) and shape[axis] == 0:
         return ops.sum(y_pred, axis=axis)
     wanted, options = _without(shape, axis), call.options
-    apart = False
-    if ops.in_parts and len(shape) > 1 and axis > 0 and not definition.interacting and ops.is_concrete(y_true, y_pred):
-        apart = definition.samples is None or definition.samples.are_independent(options)
-        if definition.samples is None and len(shape) > 2 and axis == len(shape) - 1:
-            # All samples along one axis: the formulas here know of no other than the loss axis.
-            y_true, y_pred = ops.reshape(y_true, (-1, *ops.shape(y_true)[axis:])), ops.reshape(y_pred, (-1, shape[axis]))
-            options = {**options, "axis": -1} if "axis" in options else options
+    in_parts = ops.in_parts and axis > 0 and not definition.interacting and ops.is_concrete(y_true, y_pred)
+    apart = in_parts and (definition.samples is None or definition.samples.are_independent(options))
+    if in_parts and definition.samples is None and len(shape) > 2 and axis == len(shape) - 1:
+        # All samples along one axis: the formulas here know of no other than the loss axis.
+        y_true, y_pred = ops.reshape(y_true, (-1, *ops.shape(y_true)[axis:])), ops.reshape(y_pred, (-1, shape[axis]))
+        options = {**options, "axis": -1} if "axis" in options else options
     values = ops.run(definition.formula, y_true, y_pred, options, apart)
     if not ops.is_tensor(values):
         raise TypeError(f"{definition.name}: the definition returned {values!r}, it has to return a tensor with one loss per sample")
@@ -379,7 +378,7 @@ def _computed(definition: Definition, call: Call) -> Tensor:
         raise ValueError(
             f"{definition.name}: the definition returned shape {ops.shape(values)}, it has to reduce axis {axis} of {shape} and nothing else"
         )
-    if definition.samples is not None and ops.in_parts and axis > 0 and not apart and ops.is_concrete(y_true, y_pred):
+    if definition.samples is not None and in_parts and not apart:
         definition.samples.learn(ops, definition.formula, y_true, y_pred, options, values)
     return values
 
