@@ -15,7 +15,6 @@ class ComposedOps(Ops):
     """What an adapter need not write."""
 
     differentiable = True
-    in_parts = False
 
     def abs(self, x: Tensor) -> Tensor:
         # |x|' at 0 is 1 in JAX. The sign is a constant of the derivative, so it is 0 here, and every higher derivative is 0.
@@ -121,6 +120,9 @@ class ComposedOps(Ops):
         _, log_total = self._shifted(self.where(endless, 0.0, x), axis)
         total = self.where(endless, largest, self.where(endless, 0.0, largest) + log_total)
         return total if keepdims else self.squeeze(total, axis=axis)
+
+    def in_parts(self, y_true: Tensor, y_pred: Tensor) -> bool:
+        return False
 
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
         return definition(self, y_true, y_pred, **options)

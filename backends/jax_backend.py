@@ -14,6 +14,7 @@ from lossbackend.reduction import Partial
 
 # A dtype works its name out anew each time, in two microseconds.
 _NAMES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64", "bool")}
+_INDEX = (np.dtype("int32"), np.dtype("int64"))
 
 
 class JaxOps(ComposedOps):
@@ -57,8 +58,10 @@ class JaxOps(ComposedOps):
         return np.asarray(x.astype("float32") if x.dtype == "bfloat16" else x)
 
     def cast(self, x: Tensor, dtype: str) -> Tensor:
+        if dtype != "index":
+            return x.astype(dtype)
         # int32, or int64 where the user has switched that on: asking for more than there is makes JAX warn.
-        return x.astype(jax.dtypes.canonicalize_dtype("int64") if dtype == "index" else dtype)
+        return x if x.dtype in _INDEX else x.astype(jax.dtypes.canonicalize_dtype("int64"))
 
     def shape(self, x: Tensor) -> tuple[Any, ...]:
         return x.shape  # type: ignore[no-any-return]
@@ -69,7 +72,7 @@ class JaxOps(ComposedOps):
     def is_concrete(self, *tensors: Tensor) -> bool:
         # Of an array that is spread over several processes none holds all values.
         for x in tensors:
-            if isinstance(x, jax.core.Tracer) or not x.is_fully_addressable or next(iter(x.devices())).platform != "cpu":
+            if isinstance(x, jax.core.Tracer) or not x.is_fully_addressable or next(iter(x.sharding.device_set)).platform != "cpu":
                 return False
         return True
 

@@ -1,10 +1,13 @@
 """The PyTorch adapter."""
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import threshold
 from torch.utils._pytree import register_pytree_node
 
 from lossbackend.backends.blocks import rows_of
@@ -24,7 +27,6 @@ _BLOCK = 1 << 17
 
 class TorchOps(ComposedOps):
     name = "torch"
-    in_parts = True
 
     sign = staticmethod(torch.sign)
     square = staticmethod(torch.square)
@@ -59,12 +61,13 @@ class TorchOps(ComposedOps):
         return torch.as_tensor(x, dtype=None if like is None else like.dtype, device=device)
 
     def to_numpy(self, x: Tensor) -> Any:
-        x = x.detach().cpu()
+        x = x.detach() if x.is_cpu else x.detach().cpu()
         # NumPy has no bfloat16, nor anything of 8 bits.
         return (x if x.dtype in _NAMES and x.dtype is not torch.bfloat16 else x.float()).numpy()
 
     def cast(self, x: Tensor, dtype: str) -> Tensor:
-        return x.to(_DTYPES[dtype])
+        wanted = _DTYPES[dtype]
+        return x if x.dtype is wanted else x.to(wanted)
 
     def shape(self, x: Tensor) -> tuple[Any, ...]:
         return tuple(x.shape)
@@ -78,7 +81,7 @@ class TorchOps(ComposedOps):
             return False
         for x in tensors:
             # A subclass may be fake, distributed or symbolic.
-            if type(x) not in (torch.Tensor, torch.nn.Parameter) or x.device.type != "cpu":
+            if (type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter) or not x.is_cpu:
                 return False
         return True
 
@@ -92,11 +95,45 @@ class TorchOps(ComposedOps):
         return torch.abs(x) * torch.clamp(x.detach(), 1, 1) if x.requires_grad else torch.abs(x)
 
     def clip(self, x: Tensor, low: Any, high: Any) -> Tensor:
-        return super().clip(x, low, high) if x.requires_grad else torch.clamp(x, low, high)
+        if not x.requires_grad:
+            return torch.clamp(x, low, high)
+        if torch.compiler.is_compiling() or isinstance(low, torch.Tensor) or isinstance(high, torch.Tensor):
+            return super().clip(x, low, high)
+        if high is not None:
+            x = -_at_least(-x, -high)
+        return x if low is None else _at_least(x, low)
 
-    def divide(self, x: Tensor, y: Tensor) -> Tensor:
-        # y² in torch's slope is 0 for 1e-30.
-        return super().divide(x, y) if x.requires_grad or y.requires_grad else torch.div(x, y)
+    def sqrt(self, x: Tensor) -> Tensor:
+        return super().sqrt(x) if x.requires_grad else torch.sqrt(x)
+
+    def softplus(self, x: Tensor) -> Tensor:
+        # Above its threshold, which is 20 unless told, torch returns x: 2e-9 is much to float64. Here e^−threshold is nothing, and e^threshold finite.
+        return torch.nn.functional.softplus(x, threshold=700.0 if x.dtype is torch.float64 else 80.0)
+
+    def times(self, weight: Any, x: Tensor) -> Tensor:
+        if isinstance(weight, (int, float)) or not self.is_concrete(weight, x):
+            return super().times(weight, x)
+        product = weight * x
+        # An infinity shows in the sum, which is one pass over the entries; to find out which weights are 0 where takes four.
+        return product if math.isfinite(product.detach().sum().item()) else super().times(weight, x)
+
+    def _shifted(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        if torch.compiler.is_compiling():
+            # What follows would keep a compiler from fusing it all.
+            return super()._shifted(x, axis)
+        largest, top = torch.max(x.detach(), dim=axis, keepdim=True)
+        shifted = x - largest
+        rest = torch.exp(shifted).scatter_add(axis, top, -torch.ones_like(largest))
+        return shifted, torch.log1p(torch.sum(rest, dim=axis, keepdim=True))
+
+    def log_softmax(self, x: Tensor, axis: int = -1) -> Tensor:
+        if not x.requires_grad or torch.compiler.is_compiling():
+            return super().log_softmax(x, axis)
+        # torch's own loses the last digits where one class is all but certain, but its gradient is one pass. What it lost is the same number for the
+        # whole row, and a constant to the gradient.
+        coarse = torch.log_softmax(x, dim=axis)
+        _, log_total = self._shifted(x.detach(), axis)
+        return coarse - (torch.amax(coarse.detach(), dim=axis, keepdim=True) + log_total)
 
     def minimum(self, x: Tensor, y: Tensor | float) -> Tensor:
         return self.clip(x, None, y) if isinstance(y, (int, float)) else torch.minimum(x, y)
@@ -132,8 +169,12 @@ class TorchOps(ComposedOps):
     def concat(self, tensors: list[Tensor], axis: int = 0) -> Tensor:
         return torch.cat(tensors, dim=axis)
 
+    def in_parts(self, y_true: Tensor, y_pred: Tensor) -> bool:
+        # Not the size first: torch.export would take its comparison for a limit of the batch.
+        return self.is_concrete(y_true, y_pred) and y_pred.numel() >= 2 * _BLOCK
+
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
-        if not apart or y_pred.numel() < 2 * _BLOCK:
+        if not apart:
             return definition(self, y_true, y_pred, **options)
         rows = rows_of(y_pred.shape, _BLOCK)
         # Not slices: the gradient of each would be a tensor of the whole size.
@@ -153,6 +194,17 @@ class TorchOps(ComposedOps):
 
     def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return torch.compile(function, fullgraph=True)  # type: ignore[no-any-return]
+
+
+def _at_least(x: Tensor, low: float) -> Tensor:
+    # Alone of torch's clips it hands NaN on with its slope, but has slope 0 at the threshold: one number below the bound.
+    return threshold(x, _below(low, x.dtype), low)
+
+
+@functools.lru_cache(maxsize=64)
+def _below(bound: float, dtype: torch.dtype) -> float:
+    """The next number below, in that dtype."""
+    return float(np.nextafter(np.dtype(_NAMES[dtype]).type(bound), -np.inf))
 
 
 def _flatten(part: Partial) -> tuple[list[Tensor], Any]:

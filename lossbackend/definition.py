@@ -67,6 +67,12 @@ _HARMLESS_TRUE, _HARMLESS_PRED = 1.0, 0.5
 # Whether a loss may be computed in parts is learned from that many samples of a call with so many, for so many sets of options.
 _PROBED, _LEARNED_FROM, _LEARNED = 16, 1024, 64
 
+# So many class ids are looked at one by one.
+_FEW = 128
+
+# Options of these types hold no array.
+_PLAIN = dispatch.NEUTRAL - {np.ndarray}
+
 # The dtypes that losses are computed in; others are cast to float32.
 _COMPUTED = frozenset({"float32", "float64", "longdouble", "float128", "float96"})
 
@@ -123,8 +129,8 @@ class Definition:
 
     def bind(self, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """(y_true, y_pred, options) of a call, options checked and complete."""
-        if len(args) == 2 and not given:
-            return args[0], args[1], self.complete({})
+        if len(args) == 2 and self.targets[0] not in given and self.targets[1] not in given:
+            return args[0], args[1], self.complete(given)
         names = self.targets + self.positional
         if len(args) > len(names):
             raise TypeError(f"{self.name}: takes {len(names)} positional arguments ({', '.join(names)}), got {len(args)}")
@@ -139,13 +145,16 @@ class Definition:
         y_pred = given.pop(self.targets[1])
         return y_true, y_pred, self.complete(given)
 
-    def complete(self, given: dict[str, Any]) -> dict[str, Any]:
-        """All options: those given, checked, and the defaults of the others."""
+    def complete(self, given: dict[str, Any], checked: bool = False) -> dict[str, Any]:
+        """All options: those given, checked unless they have been, and the defaults of the others."""
         options = dict(self.defaults)
-        for name in given:
-            if name not in self.options:
-                raise TypeError(f"{self.name}: {self._unknown_option(name)}")
-            options[name] = self.check(name, given[name])
+        if checked:
+            options.update(given)
+        else:
+            for name in given:
+                if name not in self.options:
+                    raise TypeError(f"{self.name}: {self._unknown_option(name)}")
+                options[name] = self.check(name, given[name])
         for name in self.epsilons:
             if name in options and options[name] is None:
                 # A number from here on, so that no compiled definition keeps an old one.
@@ -311,7 +320,9 @@ def prepare(
     for option in definition.ignored_classes:
         if options[option] is not None:
             kept = _kept(ops, y_true, looked_at, options[option], y_pred)
-    unmasked, selected, weights = _selection(ops, name, y_pred, sample_weight, mask, kept, _without(shape, axis))
+    unmasked = selected = weights = None
+    if sample_weight is not None or mask is not None or kept is not None:
+        unmasked, selected, weights = _selection(ops, name, y_pred, sample_weight, mask, kept, _without(shape, axis))
     if checking.ON:
         given = {"y_true": y_true, "y_pred": y_pred, "sample_weight": weights}
         checking.look(ops, name, definition.kinds, given, options, axis, selected)
@@ -324,7 +335,8 @@ def prepare(
         classes = shape[axis] if isinstance(shape[axis], int) else ops.sum(ops.ones_like(y_pred), axis=axis)
         concrete = ops.is_concrete(y_pred) if selected is None else ops.is_concrete(y_pred, selected)
         y_true, bad = check_ids(ops, name, "y_true", y_true, looked_at if concrete else None, classes, selected)
-    options = _prepare_options(ops, definition, options, shape[axis], y_pred)
+    if options:
+        options = _prepare_options(ops, definition, options, shape[axis], y_pred)
     return Call(ops, y_true, y_pred, options, axis, shape, unmasked, selected, weights, bad)
 
 
@@ -362,24 +374,25 @@ def _computed(definition: Definition, call: Call) -> Tensor:
     ops, y_true, y_pred, axis, shape = call.ops, call.y_true, call.y_pred, call.axis, call.shape
     if isinstance(shape[axis], int) and shape[axis] == 0:
         return ops.sum(y_pred, axis=axis)
-    wanted, options = _without(shape, axis), call.options
-    in_parts = ops.in_parts and axis > 0 and not definition.interacting and ops.is_concrete(y_true, y_pred)
-    apart = in_parts and (definition.samples is None or definition.samples.are_independent(options))
-    if in_parts and definition.samples is None and len(shape) > 2 and axis == len(shape) - 1:
+    options, samples = call.options, definition.samples
+    in_parts = axis > 0 and not definition.interacting and ops.in_parts(y_true, y_pred)
+    if samples is None:
+        if not in_parts or len(shape) == 2 or axis < len(shape) - 1:
+            return ops.run(definition.formula, y_true, y_pred, options, in_parts)
         # All samples along one axis: the formulas here know of no other than the loss axis.
         y_true, y_pred = ops.reshape(y_true, (-1, *ops.shape(y_true)[axis:])), ops.reshape(y_pred, (-1, shape[axis]))
         options = {**options, "axis": -1} if "axis" in options else options
+        return ops.reshape(ops.run(definition.formula, y_true, y_pred, options, True), shape[:axis])
+    apart = in_parts and samples.are_independent(options)
     values = ops.run(definition.formula, y_true, y_pred, options, apart)
     if not ops.is_tensor(values):
         raise TypeError(f"{definition.name}: the definition returned {values!r}, it has to return a tensor with one loss per sample")
-    if len(ops.shape(y_pred)) < len(shape):
-        values = ops.reshape(values, wanted)
-    if not _same_shape(ops.shape(values), wanted):
+    if not _same_shape(ops.shape(values), _without(shape, axis)):
         raise ValueError(
             f"{definition.name}: the definition returned shape {ops.shape(values)}, it has to reduce axis {axis} of {shape} and nothing else"
         )
-    if definition.samples is not None and in_parts and not apart:
-        definition.samples.learn(ops, definition.formula, y_true, y_pred, options, values)
+    if in_parts and not apart:
+        samples.learn(ops, definition.formula, y_true, y_pred, options, values)
     return values
 
 
@@ -622,7 +635,7 @@ def _same_shape(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
     if len(first) != len(second):
         return False
     for one, other in zip(first, second, strict=True):
-        if isinstance(one, int) and isinstance(other, int) and one != other:
+        if one is not other and isinstance(one, int) and isinstance(other, int) and one != other:
             return False
     return True
 
@@ -676,12 +689,13 @@ def read_ids(ops: Ops, loss: str, argument: str, value: Any, like: Tensor | None
         whole = looked_at == np.trunc(looked_at)
     else:
         whole = None
-    if looked_at is not None and (whole is not None or not _within(looked_at, -(2**31), 2**31)):
+    long = neutral and looked_at is not None and looked_at.dtype.itemsize > 4
+    if looked_at is not None and (whole is not None or (long and not _within(looked_at, -(2**31), 2**31))):
         # What is no 32-bit id becomes −2**31, which is none either: JAX keeps the lower 32 bits, which would make a valid id of 2**32 + 1.
         valid = (looked_at >= -(2**31)) & (looked_at < 2**31) & (True if whole is None else whole)
         value = ops.asarray(np.where(valid, looked_at, -(2**31)).astype(np.int64), like)
     elif neutral and looked_at is not None:
-        value = ops.asarray(looked_at.astype(np.int64, copy=False) if looked_at.dtype.itemsize >= 8 else looked_at, like)
+        value = ops.asarray(looked_at.astype(np.int64, copy=False) if long else looked_at, like)
     dtype = ops.dtype(value)
     _check_real(loss, argument, dtype)
     if dtype.startswith(("float", "bfloat")):
@@ -694,7 +708,11 @@ def read_ids(ops: Ops, loss: str, argument: str, value: Any, like: Tensor | None
 
 def _within(ids: np.ndarray[Any, Any], low: int, high: int) -> bool:
     """Whether low ≤ id < high for all of them, without an array of comparisons."""
-    return ids.size == 0 or bool(ids.min() >= low and ids.max() < high)
+    if ids.size <= _FEW:
+        # As Python's own numbers: NumPy's reductions take longer to begin.
+        few = ids.ravel().tolist()
+        return not few or (min(few) >= low and max(few) < high)
+    return bool(ids.min() >= low and ids.max() < high)
 
 
 def _kept(ops: Ops, ids: Tensor, looked_at: np.ndarray[Any, Any] | None, ignore_class: int, like: Tensor) -> Tensor | None:
@@ -759,7 +777,9 @@ def _prepare_options(ops: Ops, definition: Definition, options: dict[str, Any], 
     """Options as the definition takes them: weights of the right length, arrays and tensors in the type of the computation."""
     prepared = dict(options)
     for name, value in options.items():
-        if isinstance(value, np.ndarray) or (type(value) not in dispatch.NEUTRAL and ops.is_tensor(value)):
+        if type(value) in _PLAIN:
+            continue
+        if isinstance(value, np.ndarray) or ops.is_tensor(value):
             if ops.name != "numpy" and name in definition.checks:
                 _check_tensor(ops, definition, name, value)
             prepared[name] = _floats(ops, definition.name, name, value, ops.dtype(y_pred), y_pred)

@@ -199,6 +199,8 @@ def resolve(loss: str, arguments: Mapping[str, Any], pinned: str | None = None) 
     """The adapter for a call of ``loss`` with these arguments, and the first framework tensor among them (None where there is none)."""
     found = tensor = None
     for value in arguments.values():
+        if value is None or type(value) is type(tensor):
+            continue
         name = framework(value)
         if name is not None and name != found:
             if found is not None:

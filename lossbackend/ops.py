@@ -29,9 +29,6 @@ class Ops(Protocol):
     differentiable: bool
     """Whether ``value_and_grad`` works."""
 
-    in_parts: bool
-    """Whether ``run`` may compute samples in parts."""
-
     # Tensors in and out
 
     def is_tensor(self, x: Any) -> bool:
@@ -226,10 +223,14 @@ class Ops(Protocol):
 
     # Running
 
+    def in_parts(self, y_true: Tensor, y_pred: Tensor) -> bool:
+        """Whether these are large enough, and not traced, so that ``run`` had better compute their samples in parts."""
+        ...
+
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
         """``definition(self, y_true, y_pred, **options)``, in whatever way is fast here.
 
-        ``apart``: the samples along the first axis, which is not the loss axis, may be computed apart from each other.
+        ``apart``: ``in_parts`` holds, and the samples along the first axis, which is not the loss axis, may be computed apart from each other.
         """
         ...
 

@@ -110,7 +110,7 @@ class Transformed:
         if isinstance(self.loss, FunctionType):
             prepare(self._definition, y_true, y_pred, rest, pinned=pinned)
         else:
-            prepare(self._definition, y_true, y_pred, self._definition.complete(self.loss._options), **rest, pinned=pinned)
+            prepare(self._definition, y_true, y_pred, self._definition.complete(self.loss._options, checked=True), **rest, pinned=pinned)
 
     def _differentiable(self, ops: Ops, value: Any, like: Tensor | None) -> Tensor:
         """The predictions as a tensor that has a gradient, in their own type, half precision included."""

@@ -101,7 +101,7 @@ class Loss:
 
     def _evaluate(self, y_true: Any, y_pred: Any, sample_weight: Any, mask: Any) -> Losses:
         definition: Definition = type(self).function.definition
-        return evaluate(definition, y_true, y_pred, definition.complete(self._options), sample_weight, mask, self.pinned)
+        return evaluate(definition, y_true, y_pred, definition.complete(self._options, checked=True), sample_weight, mask, self.pinned)
 
     def __call__(self, y_true: Any, y_pred: T, sample_weight: Any = None, mask: Any = None) -> T:
         """The reduced loss."""

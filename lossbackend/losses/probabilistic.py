@@ -103,9 +103,10 @@ def binary_crossentropy(
     >>> binary_crossentropy([[1.0, 0.0]], [[0.5, 0.0]])
     array([0.34657...], dtype=float32)
     """
-    # 1 − ỹ, rounded once: for labels of 1, 1 − (1 − α/2) would lose the digits of α.
-    yes = y_true * (1.0 - label_smoothing) + label_smoothing / 2
-    no = (1.0 - y_true) * (1.0 - label_smoothing) + label_smoothing / 2
+    yes, no = y_true, 1.0 - y_true
+    if not _is_zero(label_smoothing):
+        # 1 − ỹ, rounded once: for labels of 1, 1 − (1 − α/2) would lose the digits of α.
+        yes, no = (share * (1.0 - label_smoothing) + label_smoothing / 2 for share in (yes, no))
     if pos_weight is not None:
         yes = ops.asarray(pos_weight, like=y_pred) * yes
     if from_logits:
@@ -167,7 +168,12 @@ def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, eps
 
 def _smoothed(ops: Ops, true_class: Tensor, log_p: Tensor, label_smoothing: Any, axis: int) -> Tensor:
     """−Σ ỹ log p from Σ y log p: as ỹ = (1 − α)y + α/C, it is −(1 − α) Σ y log p − α mean log p, whatever the number of classes."""
-    if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
+    if _is_zero(label_smoothing):
         # 0 − x, because −x is −0.0 where nothing is lost.
         return 0.0 - true_class
     return 0.0 - ops.times(1.0 - label_smoothing, true_class) - ops.times(label_smoothing, ops.mean(log_p, axis=axis))
+
+
+def _is_zero(option: Any) -> bool:
+    """Whether an option that may be a tensor is the number 0."""
+    return isinstance(option, (int, float)) and option == 0

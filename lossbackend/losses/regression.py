@@ -9,8 +9,9 @@ import math
 from lossbackend.definition import Amount, Axis, Epsilon, Positive, Real, loss
 from lossbackend.ops import Ops, Tensor
 
-# cosh e − 1 = e²/2! + e⁴/4! + … + e²⁰/20!; below 1 the next term is less than half a unit in the last place of float64.
-_COSH_MINUS_1 = tuple(1 / math.factorial(2 * k) for k in range(10, 0, -1))
+# cosh e − 1 = e²/2! + e⁴/4! + …, backwards. Below 1 what follows e²⁰/20! is nothing to float64, and what follows e¹⁰/10! nothing to float32.
+_COSH_MINUS_1 = {"float32": tuple(1 / math.factorial(2 * k) for k in range(5, 0, -1))}
+_COSH_MINUS_1_WIDE = tuple(1 / math.factorial(2 * k) for k in range(10, 0, -1))
 
 
 @loss(aliases=("mse", "MSE"))
@@ -82,12 +83,13 @@ def log_cosh(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
     near = size < 1.0
     # Near 0, cosh e rounds to 1 and every form that takes its logarithm is all error: log1p of the series of cosh e − 1 (by Horner, in e²) is not.
     square = ops.square(ops.where(near, error, 0.0))
-    series = 0.0
-    for coefficient in _COSH_MINUS_1:
+    first, *others = _COSH_MINUS_1.get(ops.dtype(error), _COSH_MINUS_1_WIDE)
+    series = first * square
+    for coefficient in others:
         series = (series + coefficient) * square
-    # Far out, cosh overflows, |e| − log 2 + log(1 + e^(−2|e|)) does not. Each branch gets input that is harmless where the other one is taken.
-    far = ops.where(near, 1.0, size)
-    return ops.mean(ops.where(near, ops.log1p(series), far - math.log(2.0) + ops.log1p(ops.exp(-2.0 * far))), axis=-1)
+    # Far out, cosh overflows, |e| − log 2 + log(1 + e^(−2|e|)) does not.
+    line = ops.where(near, 0.0, size - math.log(2.0))
+    return ops.mean(line + ops.log1p(ops.where(near, series, ops.exp(-2.0 * size))), axis=-1)
 
 
 @loss(aliases=("huber_loss",))
@@ -116,16 +118,17 @@ def cosine_similarity(ops: Ops, y_true: Real, y_pred: Real, axis: Axis = -1) -> 
     >>> cosine_similarity([[3.0, 4.0]], [[4.0, 3.0]])
     array([-0.96...], dtype=float32)
     """
-    cosine = ops.sum(_direction(ops, y_true, axis) * _direction(ops, y_pred, axis), axis=axis)
+    (y, y_norm), (p, p_norm) = _scaled(ops, y_true, axis), _scaled(ops, y_pred, axis)
+    norms = y_norm * p_norm
+    zero = ops.equal(norms, 0)
+    cosine = ops.where(zero, 0.0, ops.sum(y * p, axis=axis) / ops.where(zero, 1.0, norms))
     # Rounding may leave [−1, 1]. The step back into it is a constant to the gradient, which a plain clip would cut off at parallel vectors.
     return 0.0 - (cosine + ops.stop_gradient(ops.clip(cosine, -1.0, 1.0) - cosine))
 
 
-def _direction(ops: Ops, vector: Tensor, axis: int) -> Tensor:
-    """The unit vector of that direction; 0 for 0."""
-    # Squares of 1e-25 or 1e25 leave the range of float32. A vector scaled by its largest entry has a norm of 1 or more, and the same direction.
+def _scaled(ops: Ops, vector: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """The vector over its largest entry, and the norm of that: 1 or more, or 0."""
+    # Squares of 1e-25 or 1e25 leave the range of float32. The direction of the scaled vector is the same, and a constant factor has no part in it.
     largest = ops.stop_gradient(ops.max(ops.abs(vector), axis=axis, keepdims=True))
-    zero = ops.equal(largest, 0)
-    scaled = ops.divide(vector, ops.where(zero, 1.0, largest))
-    norm = ops.sqrt(ops.sum(ops.square(scaled), axis=axis, keepdims=True))
-    return ops.where(zero, 0.0, scaled / ops.where(zero, 1.0, norm))
+    scaled = ops.divide(vector, ops.where(ops.equal(largest, 0), 1.0, largest))
+    return scaled, ops.sqrt(ops.sum(ops.square(scaled), axis=axis))
