@@ -44,6 +44,7 @@ class TorchOps(ComposedOps):
     reshape = staticmethod(torch.reshape)
     expand_dims = staticmethod(torch.unsqueeze)
     squeeze = staticmethod(torch.squeeze)
+    divide = staticmethod(torch.div)
     _root = staticmethod(torch.sqrt)
 
     def is_tensor(self, x: Any) -> bool:
@@ -107,7 +108,7 @@ class TorchOps(ComposedOps):
         return super().sqrt(x) if x.requires_grad else torch.sqrt(x)
 
     def softplus(self, x: Tensor) -> Tensor:
-        # Above its threshold, which is 20 unless told, torch returns x: 2e-9 is much to float64. Here e^−threshold is nothing, and e^threshold finite.
+        # Above its threshold, 20 unless told, torch returns x, and 2e-9 is much to float64. Here e^−threshold is nothing, and e^threshold finite.
         return torch.nn.functional.softplus(x, threshold=700.0 if x.dtype is torch.float64 else 80.0)
 
     def times(self, weight: Any, x: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ class TorchOps(ComposedOps):
     def _shifted(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         if torch.compiler.is_compiling():
             # What follows would keep a compiler from fusing it all.
-            return super()._shifted(x, axis)
+            return super()._shifted(x, axis)  # type: ignore[no-any-return]
         largest, top = torch.max(x.detach(), dim=axis, keepdim=True)
         shifted = x - largest
         rest = torch.exp(shifted).scatter_add(axis, top, -torch.ones_like(largest))
@@ -177,9 +178,13 @@ class TorchOps(ComposedOps):
         if not apart:
             return definition(self, y_true, y_pred, **options)
         rows = rows_of(y_pred.shape, _BLOCK)
-        # Not slices: the gradient of each would be a tensor of the whole size.
-        blocks = zip(y_true.split(rows), y_pred.split(rows), strict=True)
-        return torch.cat([definition(self, true, pred, **options) for true, pred in blocks])
+
+        def losses(true: Tensor, pred: Tensor) -> Tensor:
+            return definition(self, true, pred, **options)
+
+        if torch.is_grad_enabled() and (y_true.requires_grad or y_pred.requires_grad) and _depends_on_samples_alone(losses, y_true, y_pred):
+            return _Differentiated.apply(losses, rows, y_true, y_pred)
+        return _in_blocks(losses, rows, y_true, y_pred)
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         if torch.compiler.is_compiling():
@@ -194,6 +199,70 @@ class TorchOps(ComposedOps):
 
     def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return torch.compile(function, fullgraph=True)  # type: ignore[no-any-return]
+
+
+def _in_blocks(losses: Callable[[Tensor, Tensor], Tensor], rows: int, y_true: Tensor, y_pred: Tensor) -> Tensor:
+    # Not slices: the gradient of each would be a tensor of the whole size.
+    return torch.cat([losses(true, pred) for true, pred in zip(y_true.split(rows), y_pred.split(rows), strict=True)])
+
+
+class _Differentiated(torch.autograd.Function):
+    """The losses of samples that are independent, each block differentiated while it is in the cache.
+
+    A loss depends on its own sample only, so its slopes are all that backward needs: one product, and one tensor kept of the size of y_pred, in place
+    of every intermediate.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, losses: Callable[[Tensor, Tensor], Tensor], rows: int, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        needed = ctx.needs_input_grad[2:]
+        slopes = [torch.empty_like(tensor) for tensor, wanted in zip((y_true, y_pred), needed, strict=True) if wanted]
+        values = []
+        for true, pred, *parts in zip(y_true.split(rows), y_pred.split(rows), *(slope.split(rows) for slope in slopes), strict=True):
+            with torch.enable_grad():
+                block = [part.detach().requires_grad_(wanted) for part, wanted in zip((true, pred), needed, strict=True)]
+                value = losses(*block)
+            found = torch.autograd.grad(value, [part for part in block if part.requires_grad], torch.ones_like(value), materialize_grads=True)
+            for part, slope in zip(parts, found, strict=True):
+                part.copy_(slope)
+            values.append(value.detach())
+        ctx.losses, ctx.rows = losses, rows
+        ctx.save_for_backward(y_true, y_pred, *slopes)
+        return torch.cat(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        y_true, y_pred, *slopes = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # Somebody wants derivatives of this one.
+            inputs = [tensor for tensor, wanted in zip((y_true, y_pred), ctx.needs_input_grad[2:], strict=True) if wanted]
+            values = _in_blocks(ctx.losses, ctx.rows, y_true, y_pred)
+            results = list(torch.autograd.grad(values, inputs, gradient, create_graph=True, materialize_grads=True))
+        else:
+            results = [slope * gradient.unsqueeze(-1) for slope in slopes]
+        return None, None, *(results.pop(0) if wanted else None for wanted in ctx.needs_input_grad[2:])
+
+
+def _depends_on_samples_alone(losses: Callable[[Tensor, Tensor], Tensor], y_true: Tensor, y_pred: Tensor) -> bool:
+    """Whether each sample has one loss, and nothing but the samples has a gradient (no learned option, no parameter of a closure)."""
+    if any(torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None for tensor in (y_true, y_pred)):
+        return False
+    sample = [tensor[:1].detach().requires_grad_(tensor.requires_grad) for tensor in (y_true, y_pred)]
+    values = losses(*sample)
+    if values.dim() != 1 or y_pred.dim() != 2 or not values.requires_grad:
+        return False
+    # The leaves of the graph are the tensors that gradients are gathered for.
+    seen, open_nodes = set(), [values.grad_fn]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and not any(leaf is tensor for tensor in sample):
+            return False
+        open_nodes += [following for following, _ in node.next_functions]
+    return True
 
 
 def _at_least(x: Tensor, low: float) -> Tensor:

@@ -6,6 +6,7 @@ import sys
 import threading
 import tracemalloc
 
+import conftest
 import numpy as np
 import pytest
 import reference
@@ -279,3 +280,107 @@ def test_processes_end(way):
     head += "def losses(): return lb.mse(np.zeros((200000, 4)), np.ones((200000, 4)))\n"
     done = subprocess.run([sys.executable, "-W", "error", "-c", head + PROCESSES[way]], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# Gradients on torch, where each block is differentiated while it is computed
+
+
+@pytest.fixture
+def torch():
+    if "torch" not in conftest.chosen_backends():
+        pytest.skip("torch was not chosen")
+    return conftest.load("torch").module
+
+
+def quartic_slopes(scale=1.0):
+    return scale * 4 * (OTHER.astype(float) - SHARES) ** 3 / CLASSES
+
+
+@lb.loss
+def quartic(ops, y_true, y_pred, *, scale=1.0):
+    return ops.mean(scale * ops.square(ops.square(y_pred - y_true)), axis=-1)
+
+
+def large(torch, *learned):
+    y_true, y_pred = torch.tensor(SHARES, requires_grad="y_true" in learned), torch.tensor(OTHER, requires_grad="y_pred" in learned)
+    quartic(y_true, y_pred)  # the first call learns that samples are independent
+    return y_true, y_pred
+
+
+@pytest.mark.parametrize("learned", [("y_true",), ("y_pred",), ("y_true", "y_pred")], ids="-".join)
+def test_gradients_by_what_has_one(torch, learned):
+    y_true, y_pred = large(torch, *learned)
+    upstream = torch.linspace(-1, 1, SAMPLES)
+    slopes = upstream.double().numpy()[:, None] * quartic_slopes()
+    losses = quartic(y_true, y_pred)
+    for _ in range(2):  # a graph may be used twice
+        found = torch.autograd.grad(losses, [y_true] * ("y_true" in learned) + [y_pred] * ("y_pred" in learned), upstream, retain_graph=True)
+        for name, gradient in zip(learned, found, strict=True):
+            np.testing.assert_allclose(gradient, -slopes if name == "y_true" else slopes, rtol=1e-4, atol=1e-9)
+
+
+def test_derivatives_of_gradients(torch):
+    y_true, y_pred = large(torch, "y_pred")
+    direction = torch.linspace(0.5, 2, CLASSES)
+    (gradient,) = torch.autograd.grad(quartic(y_true, y_pred).sum(), y_pred, create_graph=True)
+    (second,) = torch.autograd.grad((gradient * direction).sum(), y_pred)
+    wanted = 12 * (OTHER.astype(float) - SHARES) ** 2 / CLASSES * direction.double().numpy()
+    np.testing.assert_allclose(second, wanted, rtol=1e-4, atol=1e-9)
+    # A Hessian that is none: through the losses of a function of what is differentiated.
+    (gradient,) = torch.autograd.grad(lb.mse(y_true, y_pred**2).sum(), y_pred, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.sum(), y_pred)
+    p, y = OTHER.astype(float), SHARES.astype(float)
+    np.testing.assert_allclose(second, (12 * p**2 - 4 * y) / CLASSES, rtol=1e-3, atol=1e-7)
+
+
+def test_a_learned_option_has_a_gradient(torch):
+    y_true, y_pred = large(torch, "y_pred")
+    scale = torch.tensor(2.0, requires_grad=True)
+    by_pred, by_scale = torch.autograd.grad(quartic(y_true, y_pred, scale=scale).sum(), [y_pred, scale])
+    np.testing.assert_allclose(by_pred, quartic_slopes(2.0), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(by_scale, ((OTHER.astype(float) - SHARES) ** 4).mean(axis=-1).sum(), rtol=1e-4)
+
+
+def test_a_parameter_that_the_definition_closes_over_has_a_gradient(torch):
+    weight = torch.nn.Parameter(torch.tensor(3.0))
+
+    @lb.loss
+    def own(ops, y_true, y_pred):
+        return ops.mean(weight * ops.square(y_pred - y_true), axis=-1)
+
+    y_true, y_pred = large(torch, "y_pred")
+    error = OTHER.astype(float) - SHARES
+    for _ in range(2):
+        by_pred, by_weight = torch.autograd.grad(own(y_true, y_pred).sum(), [y_pred, weight])
+        np.testing.assert_allclose(by_pred, 3 * 2 * error / CLASSES, rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(by_weight, (error**2).mean(axis=-1).sum(), rtol=1e-4)
+
+
+def test_a_loss_without_a_slope(torch):
+    y_true, y_pred = large(torch, "y_pred")
+
+    @lb.loss
+    def own(ops, y_true, y_pred):
+        return ops.mean(ops.sign(y_pred - y_true), axis=-1) + 0.0 * ops.mean(ops.stop_gradient(y_pred), axis=-1)
+
+    for _ in range(2):
+        values = own(y_true, y_pred)
+        if values.requires_grad:
+            assert not torch.autograd.grad(values.sum(), y_pred)[0].any()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own, while it makes a dual
+def test_forward_mode(torch):
+    y_true, y_pred = large(torch, "y_pred")
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(y_pred, torch.ones_like(y_pred))
+        tangent = torch.autograd.forward_ad.unpack_dual(quartic(y_true, dual)).tangent
+    np.testing.assert_allclose(tangent.detach(), quartic_slopes().sum(axis=-1), rtol=1e-3, atol=1e-9)
+
+
+def test_only_the_slopes_are_kept(torch):
+    """One tensor of the size of y_pred for backward, whatever the number of operations."""
+    y_true, y_pred = large(torch, "y_pred")
+    kept = lb.log_cosh(y_true, y_pred).grad_fn.saved_tensors
+    inputs = {y_true.data_ptr(), y_pred.data_ptr()}
+    assert sum(tensor.numel() for tensor in kept if tensor.data_ptr() not in inputs) == y_pred.numel()
