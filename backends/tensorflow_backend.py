@@ -38,6 +38,7 @@ class TensorflowOps(ComposedOps):
     stop_gradient = staticmethod(tf.stop_gradient)
     _root = staticmethod(tf.sqrt)
     _log1p = staticmethod(tf.math.log1p)
+    _floor = staticmethod(tf.floor)
     _largest = staticmethod(tf.reduce_max)
 
     def is_tensor(self, x: Any) -> bool:

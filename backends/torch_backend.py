@@ -20,6 +20,8 @@ _DTYPES = {
     for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+# Whether backward is to leave the graph for another time (retain_graph).
+_graph_is_kept: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 _DTYPES["index"] = torch.int64  # gather takes no other
 # A block's temporaries stay in the cache, and it is long enough for torch to use every core on it.
 _BLOCK = 1 << 17
@@ -44,8 +46,8 @@ class TorchOps(ComposedOps):
     reshape = staticmethod(torch.reshape)
     expand_dims = staticmethod(torch.unsqueeze)
     squeeze = staticmethod(torch.squeeze)
-    divide = staticmethod(torch.div)
     _root = staticmethod(torch.sqrt)
+    _floor = staticmethod(torch.floor)
 
     def is_tensor(self, x: Any) -> bool:
         return isinstance(x, torch.Tensor)
@@ -104,6 +106,10 @@ class TorchOps(ComposedOps):
             x = -_at_least(-x, -high)
         return x if low is None else _at_least(x, low)
 
+    def divide(self, x: Tensor, y: Tensor) -> Tensor:
+        # x/y² in torch's slope is inf for 1 and 1e-20, and a gradient of 0 times that NaN.
+        return super().divide(x, y) if y.requires_grad else torch.div(x, y)
+
     def sqrt(self, x: Tensor) -> Tensor:
         return super().sqrt(x) if x.requires_grad else torch.sqrt(x)
 
@@ -111,30 +117,15 @@ class TorchOps(ComposedOps):
         # Above its threshold, 20 unless told, torch returns x, and 2e-9 is much to float64. Here e^−threshold is nothing, and e^threshold finite.
         return torch.nn.functional.softplus(x, threshold=700.0 if x.dtype is torch.float64 else 80.0)
 
+    def _nowhere(self, condition: Tensor) -> bool:
+        return self.is_concrete(condition) and not condition.any().item()
+
     def times(self, weight: Any, x: Tensor) -> Tensor:
         if isinstance(weight, (int, float)) or not self.is_concrete(weight, x):
             return super().times(weight, x)
         product = weight * x
         # An infinity shows in the sum, which is one pass over the entries; to find out which weights are 0 where takes four.
         return product if math.isfinite(product.detach().sum().item()) else super().times(weight, x)
-
-    def _shifted(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        if torch.compiler.is_compiling():
-            # What follows would keep a compiler from fusing it all.
-            return super()._shifted(x, axis)  # type: ignore[no-any-return]
-        largest, top = torch.max(x.detach(), dim=axis, keepdim=True)
-        shifted = x - largest
-        rest = torch.exp(shifted).scatter_add(axis, top, -torch.ones_like(largest))
-        return shifted, torch.log1p(torch.sum(rest, dim=axis, keepdim=True))
-
-    def log_softmax(self, x: Tensor, axis: int = -1) -> Tensor:
-        if not x.requires_grad or torch.compiler.is_compiling():
-            return super().log_softmax(x, axis)
-        # torch's own loses the last digits where one class is all but certain, but its gradient is one pass. What it lost is the same number for the
-        # whole row, and a constant to the gradient.
-        coarse = torch.log_softmax(x, dim=axis)
-        _, log_total = self._shifted(x.detach(), axis)
-        return coarse - (torch.amax(coarse.detach(), dim=axis, keepdim=True) + log_total)
 
     def minimum(self, x: Tensor, y: Tensor | float) -> Tensor:
         return self.clip(x, None, y) if isinstance(y, (int, float)) else torch.minimum(x, y)
@@ -239,7 +230,9 @@ class _Differentiated(torch.autograd.Function):
             values = _in_blocks(ctx.losses, ctx.rows, y_true, y_pred)
             results = list(torch.autograd.grad(values, inputs, gradient, create_graph=True, materialize_grads=True))
         else:
-            results = [slope * gradient.unsqueeze(-1) for slope in slopes]
+            # In the slopes' own memory, where nobody can want them again: taking new pages costs more than the product.
+            multiply = torch.mul if _graph_is_kept() else torch.Tensor.mul_
+            results = [multiply(slope, gradient.unsqueeze(-1)) for slope in slopes]
         return None, None, *(results.pop(0) if wanted else None for wanted in ctx.needs_input_grad[2:])
 
 

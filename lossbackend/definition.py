@@ -415,7 +415,7 @@ class Samples:
         samples, key = ops.shape(y_pred)[0], _constants(options)
         if key is None or key in self._found or samples < _LEARNED_FROM or len(self._found) >= _LEARNED:
             return
-        chosen = [samples * i // _PROBED for i in range(_PROBED)]
+        chosen = np.arange(_PROBED) * samples // _PROBED
         true, pred = ops.stop_gradient(y_true)[chosen], ops.stop_gradient(y_pred)[chosen]
         whole = np.asarray(ops.to_numpy(ops.stop_gradient(values)[chosen]))
         if not np.isfinite(whole).all() or np.ptp(whole) == 0:

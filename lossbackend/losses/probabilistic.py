@@ -161,7 +161,8 @@ def _log_probability(ops: Ops, y_pred: Tensor, from_logits: bool, axis: int, eps
         log_p = ops.log_softmax(y_pred, axis=axis)
     else:
         total = ops.sum(y_pred, axis=axis, keepdims=True)
-        total = ops.where(ops.equal(total, 0), 1.0, ops.where(ops.isinf(total), math.nan, total))
+        # 0 · inf is NaN, and so is what has a sum without an end.
+        total = ops.where(ops.equal(total, 0), 1.0, total + 0.0 * total)
         log_p = ops.log(ops.clip(ops.divide(y_pred, total), epsilon, 1.0))
     return log_p if class_weight is None else ops.times(along_axis(ops, class_weight, y_pred, axis), log_p)
 
