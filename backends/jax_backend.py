@@ -104,9 +104,8 @@ class JaxOps(ComposedOps):
         return large and self.is_concrete(y_true, y_pred) and len(y_pred.sharding.device_set) == 1
 
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
-        # Op by op, JAX is 3 to 20 times slower, also while it differentiates, and compiles for each shape either way. A learned option is no constant
-        # of what is compiled, and a loop would be compiled for each of its values.
-        in_blocks = apart and self.in_parts(y_true, y_pred) and not any(isinstance(value, jax.Array) for value in options.values())
+        # Op by op, JAX is 3 to 20 times slower, also while it differentiates, and compiles for each shape either way.
+        in_blocks = apart and self.in_parts(y_true, y_pred)
         return self._run_compiled(_InBlocks(definition) if in_blocks else definition, y_true, y_pred, options)
 
     def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
@@ -152,7 +151,7 @@ def _log_softmax(x: Tensor, axis: int) -> Tensor:
 @_log_softmax.defjvp  # type: ignore[untyped-decorator]
 def _log_softmax_slope(axis: int, primals: tuple[Tensor], tangents: tuple[Tensor]) -> tuple[Tensor, Tensor]:
     (x,), (tangent,) = primals, tangents
-    # Not exp(log softmax), which is off by as many units in the last place as the logarithm is large.
+    # Not exp(log softmax), which the rounding of the logarithm puts off by as many units in the last place as that is large.
     return _log_softmax(x, axis), tangent - jnp.sum(OPS.softmax(x, axis) * tangent, axis=axis, keepdims=True)
 
 
@@ -166,9 +165,8 @@ class _InBlocks(NamedTuple):
         count = -(-samples // rows)
 
         def losses(block: Tensor) -> Tensor:
-            # The last block overlaps the one before, so that all have one size.
-            first = jnp.minimum(block * rows, samples - rows)
-            parts = (jax.lax.dynamic_slice_in_dim(x, first, rows) for x in (y_true, y_pred))
+            # A slice that would end after the last sample begins earlier, so that all have one size.
+            parts = (jax.lax.dynamic_slice_in_dim(x, block * rows, rows) for x in (y_true, y_pred))
             return self.definition(ops, *parts, **options)
 
         blocks = jax.lax.map(losses, jnp.arange(count))

@@ -54,13 +54,13 @@ def test_log_softmax_of_many_rows(backend):
 
 def test_the_slope_of_log_softmax_of_many_rows(differentiable):
     """w − softmax · Σ w, to the last digits of small probabilities too."""
-    ops, x = lb.get_backend(differentiable.name), rows_of_logits()[5:]
+    ops, x = lb.get_backend(differentiable.name), np.round(3.0 * rows_of_logits()[5:])  # whose differences are exact
     weights = np.random.default_rng(4).uniform(0.5, 1.5, x.shape).astype("float32") * (np.arange(40) % 3 == 0)
     slopes = differentiable.grad(lambda x: ops.sum(ops.log_softmax(x) * differentiable.tensor(weights), axis=-1), x)
     share = np.exp(exact_log_softmax(x)) * weights.sum(axis=-1, keepdims=True, dtype=float)
     np.testing.assert_allclose(slopes, weights - share, rtol=2e-6, atol=3e-7)
     alone = weights[0] == 0
-    np.testing.assert_allclose(slopes[:, alone], -share[:, alone], rtol=2e-6)
+    np.testing.assert_allclose(slopes[:, alone], -share[:, alone], rtol=1.5e-6)
 
 
 def test_the_maximum_of_many_rows(backend):
@@ -100,7 +100,7 @@ def test_the_backward_pass_of_jax_is_one_compiled_function_of_the_input(backend,
     y_true, y_pred = jax.numpy.full((30, 40), 0.25), jax.numpy.full((30, 40), 0.75)
     _, tangent = jax.linearize(lambda p: getattr(lb, name)(y_true, p), y_pred)
     steps = jax.make_jaxpr(tangent)(y_pred)
-    assert len(steps.eqns) == 1
+    assert [step.primitive.name for step in steps.eqns] in (["jit"], ["pjit"])
     assert len(steps.consts) <= 2
 
 
