@@ -27,6 +27,83 @@ def test_jax_does_not_look_at_an_array_that_other_processes_hold():
     assert lb.get_backend("jax").is_concrete(SimpleNamespace(is_fully_addressable=False)) is False
 
 
+def rows_of_logits():
+    """More than 32768 numbers, which XLA reduces by other code on a processor, with every kind of row among the first."""
+    x = np.random.default_rng(3).normal(0.0, 4.0, (1000, 40)).astype("float32")
+    x[0, 39], x[1, 0], x[2, 7], x[3, 8], x[4] = np.nan, np.nan, np.inf, -np.inf, -np.inf
+    x[5], x[6], x[6, 3], x[7, 1::2] = 1.5, 0.0, 20.0, 9.0
+    return x
+
+
+def exact_log_softmax(x):
+    """By the sum of the others than the largest, whose 1 would round them away."""
+    shifted = x.astype(float) - x.max(axis=-1, keepdims=True)
+    top = np.eye(x.shape[-1])[shifted.argmax(axis=-1)].astype(bool)
+    return shifted - np.log1p(np.where(top, 0.0, np.exp(shifted)).sum(axis=-1, keepdims=True))
+
+
+def test_log_softmax_of_many_rows(backend):
+    ops, x = lb.get_backend(backend.name), rows_of_logits()
+    log_p = backend.numpy(ops.apply(lambda ops, x: ops.log_softmax(x), backend.tensor(x)))
+    assert np.isnan(log_p[[0, 1, 2, 4]]).all()
+    assert log_p[3, 8] == -np.inf
+    wanted = exact_log_softmax(x[5:])
+    np.testing.assert_allclose(log_p[5:], wanted, rtol=5e-7)
+    np.testing.assert_allclose(log_p[6, 3], -39 * np.exp(-20.0), rtol=1e-6)
+
+
+def test_the_slope_of_log_softmax_of_many_rows(differentiable):
+    """w − softmax · Σ w, to the last digits of small probabilities too."""
+    ops, x = lb.get_backend(differentiable.name), np.round(3.0 * rows_of_logits()[5:])  # whose differences are exact
+    weights = np.random.default_rng(4).uniform(0.5, 1.5, x.shape).astype("float32") * (np.arange(40) % 3 == 0)
+    slopes = differentiable.grad(lambda x: ops.sum(ops.log_softmax(x) * differentiable.tensor(weights), axis=-1), x)
+    share = np.exp(exact_log_softmax(x)) * weights.sum(axis=-1, keepdims=True, dtype=float)
+    np.testing.assert_allclose(slopes, weights - share, rtol=2e-6, atol=3e-7)
+    alone = weights[0] == 0
+    np.testing.assert_allclose(slopes[:, alone], -share[:, alone], rtol=1.5e-6)
+
+
+def test_the_maximum_of_many_rows(backend):
+    ops, x = lb.get_backend(backend.name), rows_of_logits()
+    largest = backend.numpy(ops.apply(lambda ops, x: ops.max(x, axis=-1), backend.tensor(x)))
+    assert np.isnan(largest[:2]).all()
+    assert largest[2:].tolist() == x[2:].max(axis=-1).tolist()
+    if backend.grad is not None:
+        slopes = backend.grad(lambda x: ops.max(x, axis=-1), x)
+        assert np.isnan(slopes[[0, 1], [39, 0]]).all()
+        ties = (x[2:] == x[2:].max(axis=-1, keepdims=True)).astype(float)
+        np.testing.assert_allclose(slopes[2:], ties / ties.sum(axis=-1, keepdims=True), rtol=1e-6)
+
+
+def test_the_second_derivatives_of_jax_where_classes_tie(backend):
+    if backend.name != "jax":
+        pytest.skip("only JAX has derivatives of its own here")
+    import jax
+
+    ops, x = lb.get_backend("jax"), np.array([1.0, 3.0, 3.0], "float32")
+    share = np.exp(exact_log_softmax(x[None]))[0]
+    wanted = np.outer(share, share) - np.diag(share)  # of log softmax of any class
+    for second in (jax.hessian, lambda f: jax.jacrev(jax.jacrev(f)), lambda f: jax.jacfwd(jax.jacfwd(f))):
+        np.testing.assert_allclose(second(lambda x: ops.log_softmax(x)[0])(x), wanted, rtol=1e-5)
+        np.testing.assert_allclose(second(lambda x: ops.max(x, axis=-1) ** 2)(x), np.outer([0, 1, 1], [0, 1, 1]) / 2, atol=1e-6)
+    assert ops.max(ops.asarray(np.ones((2, 3), "float32"))).shape == ()
+    assert ops.max(ops.asarray(np.ones((2, 3), "float32")), axis=0, keepdims=True).shape == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["log_cosh", "huber", "binary_crossentropy", "cosine_similarity"])
+def test_the_backward_pass_of_jax_is_one_compiled_function_of_the_input(backend, name):
+    """Op by op, or from every intermediate of the forward pass, it takes ten times as long."""
+    if backend.name != "jax":
+        pytest.skip("JAX alone differentiates what is compiled")
+    import jax
+
+    y_true, y_pred = jax.numpy.full((30, 40), 0.25), jax.numpy.full((30, 40), 0.75)
+    _, tangent = jax.linearize(lambda p: getattr(lb, name)(y_true, p), y_pred)
+    steps = jax.make_jaxpr(tangent)(y_pred)
+    assert [step.primitive.name for step in steps.eqns] in (["jit"], ["pjit"])
+    assert len(steps.consts) <= 2
+
+
 def test_the_exact_adapter_meets_the_contract_in_its_values():
     pytest.importorskip("mpmath")
     check_backend(lb.get_backend("mpmath"))

@@ -69,6 +69,47 @@ def test_any_axis_of_rank_three(backend, axis, sparse):
     np.testing.assert_allclose([losses[i] for i in some], wanted, rtol=4e-5)
 
 
+MORE = 26_220  # two blocks of JAX and a few samples, which it computes again with those before
+AROUND_BLOCKS = [0, 13106, 13107, 13112, 13113, 26213, 26214, 26219]
+
+
+@pytest.mark.parametrize("name", ["mean_squared_error", "categorical_hinge", "kl_divergence", "sparse_categorical_crossentropy"])
+def test_the_samples_of_the_last_block(backend, name):
+    chosen = np.random.default_rng(5).integers(0, SAMPLES, MORE)
+    y_true, y_pred = labels(name)[chosen], OTHER[chosen]
+    assert y_pred.size >= 1 << 20
+    losses = backend.numpy(getattr(lb, name)(backend.tensor(y_true), backend.tensor(y_pred)))
+    assert losses.shape == (MORE,)
+    np.testing.assert_allclose(losses[AROUND_BLOCKS], exact(name, y_true[AROUND_BLOCKS], y_pred[AROUND_BLOCKS]), rtol=4e-5, atol=1e-7)
+
+
+def test_blocks_of_rank_three_along_another_axis(backend):
+    """(samples, classes, time), which no backend can bring into two axes."""
+    y_pred = np.random.default_rng(6).dirichlet(np.ones(4), (1500, 200)).astype("float32").transpose(0, 2, 1).copy()
+    ids = np.random.default_rng(7).integers(0, 4, (1500, 200))
+    wanted = -np.log(np.take_along_axis(y_pred.astype(float), ids[:, None], axis=1)[:, 0])
+    np.testing.assert_allclose(backend.numpy(lb.scce(backend.tensor(ids), backend.tensor(y_pred), axis=1)), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_blocks_with_a_learned_option(backend):
+    error = np.linspace(-2.0, 2.0, 1_100_000).astype("float32")[:, None]
+    losses = lb.huber(backend.tensor(np.zeros_like(error)), backend.tensor(error), delta=backend.tensor(np.float32(0.5)))
+    size = np.abs(error[:, 0].astype(float))
+    np.testing.assert_allclose(backend.numpy(losses), np.where(size <= 0.5, size**2 / 2, 0.5 * size - 0.125), rtol=1e-5, atol=1e-12)
+
+
+def test_a_user_loss_in_blocks(backend):
+    @lb.loss
+    def own(ops, y_true, y_pred, power=2):
+        return ops.mean((y_pred - y_true) ** power, axis=-1)
+
+    y_true, y_pred = np.tile(SHARES, (3, 1)), np.tile(OTHER, (3, 1))
+    for _ in range(2):  # the first call is made as a whole
+        losses = backend.numpy(own(backend.tensor(y_true), backend.tensor(y_pred), power=3))
+        np.testing.assert_allclose(losses, ((y_pred.astype(float) - y_true) ** 3).mean(axis=-1), rtol=1e-3, atol=1e-9)
+    assert own.definition.samples.are_independent({"power": 3})
+
+
 def test_arrays_of_other_layouts(backend):
     for y_pred in (np.asfortranarray(OTHER), OTHER[::-1][::-1], np.repeat(OTHER, 2, axis=0)[::2]):
         losses = backend.numpy(lb.mse(backend.tensor(SHARES), backend.tensor(y_pred)))
