@@ -90,9 +90,8 @@ class JaxOps(ComposedOps):
         return _NAMES.get(x.dtype) or x.dtype.name
 
     def is_concrete(self, *tensors: Tensor) -> bool:
-        # Of an array that is spread over several processes none holds all values.
         for x in tensors:
-            if isinstance(x, jax.core.Tracer) or not x.is_fully_addressable or next(iter(x.sharding.device_set)).platform != "cpu":
+            if isinstance(x, jax.core.Tracer) or not _at_hand(x.sharding):
                 return False
         return True
 
@@ -109,8 +108,7 @@ class JaxOps(ComposedOps):
 
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
         # Op by op, JAX is 3 to 20 times slower, also while it differentiates, and compiles for each shape either way.
-        in_blocks = apart and self.in_parts(y_true, y_pred)
-        return self._run_compiled(_InBlocks(definition) if in_blocks else definition, y_true, y_pred, options)
+        return self._run_compiled(_InBlocks(definition) if apart else definition, y_true, y_pred, options)
 
     def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
         return compiled(self, function, ())(*tensors)
@@ -127,6 +125,12 @@ class JaxOps(ComposedOps):
 
     def double_precision(self) -> AbstractContextManager[Any]:
         return jax.enable_x64(True)  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=64)
+def _at_hand(sharding: jax.sharding.Sharding) -> bool:
+    # Of an array that is spread over several processes none holds all values.
+    return bool(sharding.is_fully_addressable and next(iter(sharding.device_set)).platform == "cpu")
 
 
 # Derivatives of their own, written with primitives that have one of every order: those of the parts take more passes over the memory.
