@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,9 @@ class _Traced:
     def __init__(self, function: Callable[..., Any], signature: Sequence[tf.TensorSpec]) -> None:
         self._function = function
         self._signature = signature
-        self._traced = tf.function(function, autograph=False, jit_compile=False).get_concrete_function(*signature)
+        # In a thread of its own: forward mode, which asks for gradients too, stops all tapes of this one, those inside the function as well.
+        with ThreadPoolExecutor(1) as thread:
+            self._traced = thread.submit(tf.function(function, autograph=False, jit_compile=False).get_concrete_function, *signature).result()
         self._results = [result.dtype for result in self._traced.outputs]
         self._few = len(self._traced.graph.get_operations()) <= _FEW_OPERATIONS
         self._differentiable = tf.custom_gradient(self._recorded)
