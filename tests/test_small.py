@@ -78,6 +78,11 @@ def test_every_derivative(tf, runs, monkeypatch, recording_is_known):
         assert_close(first.gradient(total, y), -2 * TANH / 3)
     for pfor in (True, False):
         assert_close(first.jacobian(values, p, experimental_use_pfor=pfor), np.eye(4)[:, :, None] * TANH / 3)
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            values = lb.log_cosh(y, p)
+        by_p = inner.jacobian(values, p)
+    assert_close(tf.reduce_sum(outer.jacobian(by_p, p), axis=[0, 1, 2]), (1 - TANH**2) / 3)
     assert runs
 
 
@@ -112,10 +117,15 @@ def test_one_trace_for_all_sizes(tf, runs):
     for shape in ((4, 3), (7, 2), (1, 5), (0, 3), (2, 4, 3)):
         for dtype in ("float32", "float64"):
             y_pred = np.random.default_rng(1).normal(size=shape).astype(dtype)
-            values = again(lb.log_cosh, tf.zeros(shape, dtype), tf.constant(y_pred))
+            y, p = tf.zeros(shape, dtype), tf.constant(y_pred)
+            values = again(lb.log_cosh, y, p)
             assert values.dtype == dtype
             np.testing.assert_allclose(values, np.log(np.cosh(y_pred)).mean(axis=-1), rtol=1e-5)
-    assert len(set(runs)) == 4
+            with tf.GradientTape() as tape:
+                tape.watch(p)
+                values = lb.log_cosh(y, p)
+            np.testing.assert_allclose(tape.gradient(values, p), np.tanh(y_pred) / shape[-1], rtol=1e-5)
+    assert len(set(runs)) == 2 * 4  # each with its gradient
 
 
 def test_what_changes_all_the_time_is_not_traced(tf, runs):
@@ -143,7 +153,9 @@ def test_a_loss_of_ones_own_runs_as_it_is_written(tf, runs):
 
     @lb.loss
     def own(ops, y_true, y_pred):
-        return ops.mean(scale * ops.abs(y_pred - y_true), axis=-1)
+        # (Operations enough to be traced, if it were.)
+        size = ops.log(ops.exp(ops.relu(ops.abs(ops.clip(y_pred - y_true, -100.0, 100.0)))))
+        return ops.mean(scale * size, axis=-1)
 
     for scale in (1.0, 3.0):  # the definition reads it
         assert_close(again(own, tf.constant(REAL), tf.constant(LOGITS)), scale * np.abs(ERROR).mean(axis=-1))
