@@ -92,7 +92,7 @@ class ComposedOps(Ops):
 
     def divide(self, x: Tensor, y: Tensor) -> Tensor:
         # By the root of |y|, twice: XLA multiplies by the reciprocal, and that of 1e38 is subnormal, hence 0; y² in the slope is 0 for 1e-20.
-        root = self.stop_gradient(self._root(self.abs(y)))
+        root = self._root(self.abs(self.stop_gradient(y)))
         return x / root / (y / root)
 
     def times(self, weight: Any, x: Tensor) -> Tensor:

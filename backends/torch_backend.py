@@ -19,6 +19,8 @@ _DTYPES = {
     name: getattr(torch, name)
     for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
 }
+# A subclass may be fake, distributed or symbolic.
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 # Whether backward is to leave the graph for another time (retain_graph).
 _graph_is_kept: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
@@ -83,8 +85,7 @@ class TorchOps(ComposedOps):
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
             return False
         for x in tensors:
-            # A subclass may be fake, distributed or symbolic.
-            if (type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter) or not x.is_cpu:
+            if type(x) not in _PLAIN or not x.is_cpu:
                 return False
         return True
 
@@ -162,8 +163,9 @@ class TorchOps(ComposedOps):
         return torch.cat(tensors, dim=axis)
 
     def in_parts(self, y_true: Tensor, y_pred: Tensor) -> bool:
-        # Not the size first: torch.export would take its comparison for a limit of the batch.
-        return self.is_concrete(y_true, y_pred) and y_pred.numel() >= 2 * _BLOCK
+        # While it traces, torch.export would take a look at the size for a limit of the batch; a tensor that is symbolic has a type of its own.
+        large = not torch.compiler.is_compiling() and type(y_pred) in _PLAIN and y_pred.numel() >= 2 * _BLOCK
+        return large and self.is_concrete(y_true, y_pred)
 
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
         if not apart:

@@ -58,6 +58,6 @@ def _agreement(ops: Ops, y_true: Tensor, y_pred: Tensor, labels: str) -> Tensor:
         y_true = 2.0 * y_true - 1.0
     elif labels == "auto":
         y_true = ops.where(ops.equal(y_true, 0), -1.0, y_true)
-    # Beyond the kink it does not matter how far: a finite p there keeps 0 · inf out of the loss and of the slopes.
-    inside = y_true * y_pred < 1.0
-    return y_true * ops.where(inside, y_pred, ops.clip(y_pred, -_FAR, _FAR))
+    # Beyond the kink it does not matter how far: a finite p in place of an infinite one keeps 0 · inf out of the loss and of the slopes.
+    endless = ops.isinf(y_pred) & ~(y_true * y_pred < 1.0)
+    return y_true * ops.where(endless, ops.clip(y_pred, -_FAR, _FAR), y_pred)

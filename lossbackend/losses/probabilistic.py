@@ -115,7 +115,7 @@ def binary_crossentropy(
     # small p, log1p(−p) is not, and gets input that is harmless where it is not selected.
     certain = 1.0 - y_pred < epsilon
     log_epsilon = math.log(epsilon)  # type: ignore[arg-type]  # @loss has put a number for None
-    log_no = ops.where(certain, log_epsilon, ops.log1p(-ops.where(certain | (y_pred < 0), 0.0, y_pred)))
+    log_no = ops.where(certain, log_epsilon, ops.log1p(-ops.where(certain, 0.0, ops.clip(y_pred, 0.0, None))))
     return 0.0 - ops.mean(yes * ops.log(ops.clip(y_pred, epsilon, 1.0)) + no * log_no, axis=axis)
 
 
