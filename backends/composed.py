@@ -146,7 +146,7 @@ class ComposedOps(Ops):
 
     def _run_compiled(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
         try:
-            function = compiled(self, definition, tuple((name, type(value), value) for name, value in options.items()))
+            function = compiled(self, definition, tuple([(name, type(value), value) for name, value in options.items()]))
         except TypeError:
             # A learned or traced option cannot be hashed, hence not be a constant of the compiled definition.
             return definition(self, y_true, y_pred, **options)

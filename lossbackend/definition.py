@@ -353,6 +353,8 @@ def evaluate(
     call = prepare(definition, y_true, y_pred, options, sample_weight, mask, pinned)
     ops, bad, selected = call.ops, call.bad, call.selected
     values = _computed(definition, call)
+    if bad is None and selected is None and not definition.class_weights:
+        return Losses(ops, values, None, None, call.weights, None)
     if bad is not None:
         # Times NaN, not a selected NaN, so that the gradient of such a sample is NaN too, never a plausible 0.
         values = values * ops.where(bad, float("nan"), ops.ones_like(values))
@@ -537,7 +539,7 @@ def predictions(ops: Ops, loss: str, value: Any, like: Tensor | None) -> Tensor:
 
     A half-precision sum overflows at 65504, and a gradient scaler needs float32; the gradient flows back through the cast in y_pred's own type.
     """
-    if _is_neutral(ops, value):
+    if (like is None or type(value) is not type(like)) and _is_neutral(ops, value):
         array = neutral_array(loss, "y_pred", value)
         typed = hasattr(value, "dtype") or hasattr(value, "__array__")
         if not typed or array.dtype.kind != "f" or array.dtype.itemsize < 4:
@@ -556,6 +558,8 @@ def predictions(ops: Ops, loss: str, value: Any, like: Tensor | None) -> Tensor:
 
 def _floats(ops: Ops, loss: str, argument: str, value: Any, dtype: str, like: Tensor) -> Tensor:
     """Dense labels or weights as a tensor of that dtype, on the device of ``like``."""
+    if type(value) is type(like) and ops.dtype(value) == dtype:
+        return ops.asarray(value, like)
     if type(value) is float or type(value) is int:
         # A compiler follows a number, not NumPy.
         return ops.asarray(float(value), like)
