@@ -109,6 +109,8 @@ class MpmathOps(ComposedOps):
         return self.asarray(np.ones(np.shape(x)))
 
     def where(self, condition: Tensor, x: Any, y: Any) -> Tensor:
+        # A number that is selected would go on in arithmetic of 53 bits.
+        x, y = (_EXACT.mpf(value) if isinstance(value, (int, float)) else value for value in (x, y))
         return _array(np.where(condition, _array(x), _array(y)))
 
     def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:

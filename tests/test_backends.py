@@ -24,7 +24,8 @@ def test_jax_meets_the_contract_in_float64(backend):
 
 def test_jax_does_not_look_at_an_array_that_other_processes_hold():
     pytest.importorskip("jax")
-    assert lb.get_backend("jax").is_concrete(SimpleNamespace(is_fully_addressable=False)) is False
+    elsewhere = type("Sharding", (), {"is_fully_addressable": False})()
+    assert lb.get_backend("jax").is_concrete(SimpleNamespace(sharding=elsewhere)) is False
 
 
 def rows_of_logits():

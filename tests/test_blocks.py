@@ -107,7 +107,9 @@ def test_a_user_loss_in_blocks(backend):
     for _ in range(2):  # the first call is made as a whole
         losses = backend.numpy(own(backend.tensor(y_true), backend.tensor(y_pred), power=3))
         np.testing.assert_allclose(losses, ((y_pred.astype(float) - y_true) ** 3).mean(axis=-1), rtol=1e-3, atol=1e-9)
-    assert own.definition.samples.are_independent({"power": 3})
+    large = lb.get_backend(backend.name).in_parts(backend.tensor(y_true), backend.tensor(y_pred))
+    assert own.definition.samples.are_independent({"power": 3}) == large
+    assert large or backend.name == "tensorflow"  # which compiles the whole
 
 
 def test_arrays_of_other_layouts(backend):
