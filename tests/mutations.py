@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
-FILES = ("tests/test_values.py", "tests/test_edges.py", "tests/test_objects.py", "tests/test_backends.py")
+FILES = ("tests/test_values.py", "tests/test_edges.py", "tests/test_objects.py", "tests/test_backends.py", "tests/test_blocks.py")
 
 
 class Mutation(NamedTuple):
@@ -40,21 +40,30 @@ MUTATIONS = (
     Mutation("mse: a sum for the mean", REGRESSION, SQUARES, SQUARES.replace("ops.mean", "ops.sum"), "squared_error"),
     Mutation("huber: bounds of the clip swapped", REGRESSION, "ops.clip(error, -delta, delta)", "ops.clip(error, delta, -delta)", "huber"),
     Mutation("huber: delta squared", REGRESSION, "delta * ops.relu(", "delta**2 * ops.relu(", "huber"),
-    Mutation("log_cosh: a logarithm of 1 + series", REGRESSION, "ops.log1p(series)", "ops.log(1.0 + series)", "log_cosh"),
-    Mutation("log_cosh: overflows", REGRESSION, "ops.log1p(ops.exp(-2.0 * far))", "ops.log(1.0 + ops.exp(2.0 * far)) - 2.0 * far", "log_cosh"),
+    Mutation("log_cosh: a logarithm of 1 + series", REGRESSION, "ops.log1p(series + decay", "ops.log(1.0 + series + decay", "log_cosh"),
+    Mutation("log_cosh: the constant of another bound", REGRESSION, "/ (math.e + 1.0)", "/ (math.e**2 + 1.0)", "log_cosh"),
+    Mutation("log_cosh: a term less", REGRESSION, "_COSH_MINUS_1[-4:]", "_COSH_MINUS_1[-3:]", "log_cosh"),
     Mutation("mape: epsilon ignored", REGRESSION, "ops.maximum(ops.abs(y_true), epsilon)", "ops.abs(y_true)", "percentage"),
     Mutation("cosine: the sign", REGRESSION, "return 0.0 - (cosine", "return 0.0 + (cosine", "cosine"),
     Mutation(
-        "cosine: squares that leave the range", REGRESSION, "scaled = ops.divide(vector, ops.where(zero, 1.0, largest))", "scaled = vector", "cosine"
+        "cosine: squares that leave the range",
+        REGRESSION,
+        "scaled = ops.divide(vector, ops.where(ops.equal(largest, 0), 1.0, largest))",
+        "scaled = vector",
+        "cosine",
     ),
     Mutation("hinge: labels of 0 kept", MARGIN, "ops.where(ops.equal(y_true, 0), -1.0, y_true)", "y_true", "hinge"),
-    Mutation("cross-entropy: label smoothing lost", PROBABILISTIC, "label_smoothing == 0:", "label_smoothing >= 0:", "crossentropy"),
+    Mutation("cross-entropy: label smoothing lost", PROBABILISTIC, "and option == 0", "and option >= 0", "crossentropy"),
     Mutation("cross-entropy: class weights ignored", PROBABILISTIC, "log_p if class_weight is None else", "log_p if True else", "class_weight"),
     Mutation(
         "cross-entropy: from_logits ignored", PROBABILISTIC, "    if from_logits:\n        log_p =", "    if False:\n        log_p =", "crossentropy"
     ),
     Mutation(
-        "binary: label smoothing of the 1 only", PROBABILISTIC, "no = (1.0 - y_true) * (1.0 - label_smoothing)", "no = (1.0 - y_true)", "binary"
+        "binary: label smoothing of the 1 only",
+        PROBABILISTIC,
+        "yes, no = (share * (1.0 - label_smoothing) + label_smoothing / 2 for share in (yes, no))",
+        "yes = yes * (1.0 - label_smoothing) + label_smoothing / 2",
+        "binary",
     ),
     Mutation("binary: epsilon ignored", PROBABILISTIC, "ops.clip(y_pred, epsilon, 1.0)", "ops.clip(y_pred, 0.0, 1.0)", "binary"),
     Mutation("binary: log(1 − p)", PROBABILISTIC, "ops.log1p(-ops.where(", "ops.log(1.0 - ops.where(", "binary"),
@@ -72,25 +81,20 @@ MUTATIONS = (
         'ops.cast(counted, "index")',
         "mask",
     ),
-    Mutation(
-        "softplus: log(1 + eˣ)",
-        COMPOSED,
-        "self.where(positive, x, 0.0) + self.log1p(",
-        "self.log(1.0 + self.exp(x)) + 0.0 * self.log1p(",
-        "softplus or contract",
-    ),
     Mutation("log_softmax: log of softmax", COMPOSED, "return shifted - log_total", "return self.log(self.softmax(x, axis))", "cce"),
+    Mutation("log_softmax: the others rounded away", COMPOSED, "if self._nowhere(certain):", "if True:", "log_softmax"),
     Mutation("√'s slope at 0", COMPOSED, "self.where(zero, 0.0, self._root(self.where(zero, 1.0, x)))", "self._root(x)", "contract and torch"),
     Mutation(
         "|x|' = 1 at 0", TORCH, "return torch.abs(x) * torch.clamp(x.detach(), 1, 1) if", "return torch.where(x < 0, -x, x) if", "mae or absolute"
     ),
     Mutation("relu' = 1 at 0", TORCH, "relu = staticmethod(torch.relu)", "relu = staticmethod(lambda x: torch.where(x < 0, 0.0, x))", "hinge"),
+    Mutation("clip' = 0 at a bound", TORCH, "return threshold(x, _below(low, x.dtype), low)", "return threshold(x, low, low)", "contract and torch"),
+    Mutation("softplus in float32 only", TORCH, "700.0 if x.dtype is torch.float64 else 80.0", "20.0", "contract and torch"),
+    Mutation("times: infinities kept", TORCH, "return product if math.isfinite(", "return product if True or math.isfinite(", "contract and torch"),
+    Mutation("blocks: the upstream gradient lost", TORCH, "multiply(slope, gradient.unsqueeze(-1))", "multiply(slope, 1.0)", "gradients_by"),
+    Mutation("blocks: slopes used up", TORCH, "torch.mul if _graph_is_kept() else torch.Tensor.mul_", "torch.Tensor.mul_", "gradients_by"),
     Mutation(
-        "clip' = 0 at a bound",
-        TORCH,
-        "return super().clip(x, low, high) if",
-        "return torch.where((x > low) & (x < high), x, torch.clamp(x.detach(), low, high)) if",
-        "contract and torch",
+        "blocks: parameters forgotten", TORCH, "if leaf is not None and not any(leaf is tensor for tensor in sample):", "if False:", "closes_over"
     ),
     Mutation(
         "max' to one of a tie",
