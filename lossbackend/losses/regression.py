@@ -82,12 +82,13 @@ def log_cosh(ops: Ops, y_true: Real, y_pred: Real) -> Tensor:
     # with |e| = ½ + t, cosh e = eᵗ · cosh ½ · (1 + k(e^(−2t) − 1)), where k = 1 / (exp 1 + 1), overflows nowhere. At t = 0 the one is the other,
     # exactly, so that nothing has to be selected: where nothing is compiled, a selection costs as much as thirty additions.
     error = y_pred - y_true
-    square = ops.square(ops.clip(error, -0.5, 0.5))
+    near = ops.clip(error, -0.5, 0.5)
+    square = ops.square(near)
     first, *others = _COSH_MINUS_1_SHORT if ops.dtype(error) == "float32" else _COSH_MINUS_1
     series = first * square
     for coefficient in others:
         series = (series + coefficient) * square
-    beyond = ops.relu(ops.abs(error) - 0.5)
+    beyond = ops.abs(error - near)
     decay = ops.expm1(-2.0 * beyond) / (math.e + 1.0)
     return ops.mean(beyond + ops.log1p(series + decay * (1.0 + series)), axis=-1)
 
