@@ -51,7 +51,9 @@ def for_each(work: Callable[[int], None], blocks: int) -> None:
         take()
     finally:
         for helper in started:
-            helper.result()
+            # Nothing is left for a helper that has not woken up yet.
+            if not helper.cancel():
+                helper.result()
 
 
 def _helpers() -> ThreadPoolExecutor:

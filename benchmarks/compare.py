@@ -82,12 +82,14 @@ def memory_of(backend: str, device: str, cells: list[dict[str, Any]]) -> list[di
 def import_times(rounds: int) -> dict[str, float]:
     """Median seconds of an import after NumPy's, each in a new process, in turns."""
     times: dict[str, list[float]] = {"lossbackend": [], "keras": []}
-    for _ in range(rounds + 1):
-        for module, values in times.items():
-            code = f"import numpy, time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
-            environment = {**os.environ, "KERAS_BACKEND": "numpy"}
-            values.append(float(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout))
-    # The first round reads from the disk.
+    with tempfile.TemporaryDirectory() as folder:
+        # With byte code, as pip installs it, whatever this environment says.
+        environment = {**os.environ, "KERAS_BACKEND": "numpy", "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": folder}
+        for _ in range(rounds + 1):
+            for module, values in times.items():
+                code = f"import numpy, time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
+                values.append(float(subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout))
+    # The first round reads from the disk, and compiles.
     return {module: statistics.median(values[1:]) for module, values in times.items()}
 
 
