@@ -1,5 +1,6 @@
 """The NumPy adapter: values without gradients."""
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -127,16 +128,20 @@ class NumpyOps(ComposedOps):
 
     def _in_blocks(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any]) -> Tensor:
         rows, samples = rows_of(y_pred.shape, _BLOCK), len(y_pred)
-        first = definition(self, y_true[:rows], y_pred[:rows], **options)
-        losses = np.empty((samples, *first.shape[1:]), first.dtype)
-        losses[:rows] = first
+        losses: list[Tensor] = []
+        making = threading.Lock()
 
         def work(block: int) -> None:
-            part = slice((block + 1) * rows, (block + 2) * rows)
-            losses[part] = definition(self, y_true[part], y_pred[part], **options)
+            part = slice(block * rows, (block + 1) * rows)
+            found = definition(self, y_true[part], y_pred[part], **options)
+            with making:
+                # Whoever is first knows what all of them look like.
+                if not losses:
+                    losses.append(np.empty((samples, *found.shape[1:]), found.dtype))
+            losses[0][part] = found
 
-        for_each(work, -(-samples // rows) - 1)
-        return losses
+        for_each(work, -(-samples // rows))
+        return losses[0]
 
     def apply(self, function: Callable[..., Tensor], *tensors: Tensor | int | None) -> Tensor:
         with _quiet():
