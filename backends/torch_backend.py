@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ _DTYPES = {
     name: getattr(torch, name)
     for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
 }
+# NumPy knows the neighbours of their numbers.
+_NUMPYS = (torch.float32, torch.float64)
 # A subclass may be fake, distributed or symbolic.
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -84,6 +87,9 @@ class TorchOps(ComposedOps):
         # Inside grad, vmap and their kin not even a tensor that takes no part can be looked at.
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
             return False
+        if torch._C._len_torch_dispatch_stack():
+            # Somebody records what is computed, as make_fx does.
+            return False
         for x in tensors:
             if type(x) not in _PLAIN or not x.is_cpu:
                 return False
@@ -101,7 +107,7 @@ class TorchOps(ComposedOps):
     def clip(self, x: Tensor, low: Any, high: Any) -> Tensor:
         if not x.requires_grad:
             return torch.clamp(x, low, high)
-        if torch.compiler.is_compiling() or isinstance(low, torch.Tensor) or isinstance(high, torch.Tensor):
+        if torch.compiler.is_compiling() or x.dtype not in _NUMPYS or isinstance(low, torch.Tensor) or isinstance(high, torch.Tensor):
             return super().clip(x, low, high)
         if high is not None:
             x = -_at_least(-x, -high)
@@ -111,10 +117,11 @@ class TorchOps(ComposedOps):
         # x/y² in torch's slope is inf for 1 and 1e-20, and a gradient of 0 times that NaN.
         return super().divide(x, y) if y.requires_grad else torch.div(x, y)
 
-    def sqrt(self, x: Tensor) -> Tensor:
-        return super().sqrt(x) if x.requires_grad else torch.sqrt(x)
-
     def softplus(self, x: Tensor) -> Tensor:
+        # torch's own has a second derivative of σ(1 − σ), whose digits are gone at 15.
+        return super().softplus(x) if x.requires_grad or not self.is_concrete(x) else self._native_softplus(x)
+
+    def _native_softplus(self, x: Tensor) -> Tensor:
         # Above its threshold, 20 unless told, torch returns x, and 2e-9 is much to float64. Here e^−threshold is nothing, and e^threshold finite.
         return torch.nn.functional.softplus(x, threshold=700.0 if x.dtype is torch.float64 else 80.0)
 
@@ -172,8 +179,8 @@ class TorchOps(ComposedOps):
             return definition(self, y_true, y_pred, **options)
         rows = rows_of(y_pred.shape, _BLOCK)
 
-        def losses(true: Tensor, pred: Tensor) -> Tensor:
-            return definition(self, true, pred, **options)
+        def losses(true: Tensor, pred: Tensor, ops: TorchOps = self) -> Tensor:
+            return definition(ops, true, pred, **options)
 
         if torch.is_grad_enabled() and (y_true.requires_grad or y_pred.requires_grad) and _depends_on_samples_alone(losses, y_true, y_pred):
             return _Differentiated.apply(losses, rows, y_true, y_pred)
@@ -199,6 +206,20 @@ def _in_blocks(losses: Callable[[Tensor, Tensor], Tensor], rows: int, y_true: Te
     return torch.cat([losses(true, pred) for true, pred in zip(y_true.split(rows), y_pred.split(rows), strict=True)])
 
 
+class _OnceDifferentiable(TorchOps):
+    """For gradients that nobody differentiates."""
+
+    softplus = TorchOps._native_softplus
+
+
+_ONCE = _OnceDifferentiable()
+
+
+def _unhooked() -> AbstractContextManager[Any]:
+    # torch.utils.checkpoint would compute all blocks so far again for each of those whose graph lasts no longer than the block.
+    return torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)  # type: ignore[no-any-return]
+
+
 class _Differentiated(torch.autograd.Function):
     """The losses of samples that are independent, each block differentiated while it is in the cache.
 
@@ -207,20 +228,27 @@ class _Differentiated(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, losses: Callable[[Tensor, Tensor], Tensor], rows: int, y_true: Tensor, y_pred: Tensor) -> Tensor:
+    def forward(ctx: Any, losses: Callable[..., Tensor], rows: int, y_true: Tensor, y_pred: Tensor) -> Tensor:
         needed = ctx.needs_input_grad[2:]
         slopes = [torch.empty_like(tensor) for tensor, wanted in zip((y_true, y_pred), needed, strict=True) if wanted]
         values = []
         for true, pred, *parts in zip(y_true.split(rows), y_pred.split(rows), *(slope.split(rows) for slope in slopes), strict=True):
-            with torch.enable_grad():
-                block = [part.detach().requires_grad_(wanted) for part, wanted in zip((true, pred), needed, strict=True)]
-                value = losses(*block)
-            found = torch.autograd.grad(value, [part for part in block if part.requires_grad], torch.ones_like(value), materialize_grads=True)
+            block = [part.detach().requires_grad_(wanted) for part, wanted in zip((true, pred), needed, strict=True)]
+            with torch.enable_grad(), _unhooked():
+                value = losses(*block, ops=_ONCE)
+                if value.requires_grad:
+                    wanted = [part for part in block if part.requires_grad]
+                    found = torch.autograd.grad(value, wanted, torch.ones_like(value), materialize_grads=True)
+                else:
+                    # A definition may have no slope in some block.
+                    found = [torch.zeros_like(part) for part in parts]
             for part, slope in zip(parts, found, strict=True):
                 part.copy_(slope)
             values.append(value.detach())
         ctx.losses, ctx.rows = losses, rows
-        ctx.save_for_backward(y_true, y_pred, *slopes)
+        # Labels that need no gradient may be changed before backward, which seldom asks for them.
+        ctx.labels = None if y_true.requires_grad else (y_true, y_true._version)
+        ctx.save_for_backward(y_true if y_true.requires_grad else None, y_pred, *slopes)
         return torch.cat(values)
 
     @staticmethod
@@ -228,22 +256,30 @@ class _Differentiated(torch.autograd.Function):
         y_true, y_pred, *slopes = ctx.saved_tensors
         if torch.is_grad_enabled():
             # Somebody wants derivatives of this one.
-            inputs = [tensor for tensor, wanted in zip((y_true, y_pred), ctx.needs_input_grad[2:], strict=True) if wanted]
-            values = _in_blocks(ctx.losses, ctx.rows, y_true, y_pred)
+            if ctx.labels is not None:
+                y_true, version = ctx.labels
+                if y_true._version != version:
+                    raise RuntimeError("y_true has been changed in place since the loss was computed, and its gradient is to be differentiated")
+            # Views, because one of the two may depend on the other, and the way between them is no concern of this function.
+            pair = [tensor.view_as(tensor) for tensor in (y_true, y_pred)]
+            inputs = [tensor for tensor, wanted in zip(pair, ctx.needs_input_grad[2:], strict=True) if wanted]
+            values = _in_blocks(ctx.losses, ctx.rows, *pair)
             results = list(torch.autograd.grad(values, inputs, gradient, create_graph=True, materialize_grads=True))
         else:
             # In the slopes' own memory, where nobody can want them again: taking new pages costs more than the product.
-            multiply = torch.mul if _graph_is_kept() else torch.Tensor.mul_
+            kept = _graph_is_kept() or not OPS.is_concrete(gradient) or torch._C._functorch.is_legacy_batchedtensor(gradient)
+            multiply = torch.mul if kept else torch.Tensor.mul_
             results = [multiply(slope, gradient.unsqueeze(-1)) for slope in slopes]
         return None, None, *(results.pop(0) if wanted else None for wanted in ctx.needs_input_grad[2:])
 
 
 def _depends_on_samples_alone(losses: Callable[[Tensor, Tensor], Tensor], y_true: Tensor, y_pred: Tensor) -> bool:
     """Whether each sample has one loss, and nothing but the samples has a gradient (no learned option, no parameter of a closure)."""
-    if any(torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None for tensor in (y_true, y_pred)):
+    if y_true.is_inference() or any(torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None for tensor in (y_true, y_pred)):
         return False
     sample = [tensor[:1].detach().requires_grad_(tensor.requires_grad) for tensor in (y_true, y_pred)]
-    values = losses(*sample)
+    with _unhooked():
+        values = losses(*sample)
     if values.dim() != 1 or y_pred.dim() != 2 or not values.requires_grad:
         return False
     # The leaves of the graph are the tensors that gradients are gathered for.
@@ -267,8 +303,9 @@ def _at_least(x: Tensor, low: float) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _below(bound: float, dtype: torch.dtype) -> float:
-    """The next number below, in that dtype."""
-    return float(np.nextafter(np.dtype(_NAMES[dtype]).type(bound), -np.inf))
+    """The next number below, in that dtype; below 0 the next that is not subnormal, which a processor may take for 0."""
+    wide = np.dtype(_NAMES[dtype]).type
+    return min(float(np.nextafter(wide(bound), -np.inf)), -float(np.finfo(wide).tiny)) if bound == 0 else float(np.nextafter(wide(bound), -np.inf))
 
 
 def _flatten(part: Partial) -> tuple[list[Tensor], Any]:

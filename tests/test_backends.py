@@ -187,3 +187,39 @@ def test_an_exponential_of_an_exponential_is_exact_and_quick(x):
     assert ops.to_numpy(ops.exp(power)).tolist() == [np.inf, 1.0]
     assert ops.to_numpy(ops.exp(-power)).tolist() == [0.0, 1.0]
     assert ops.to_numpy(ops.log(power))[0] == pytest.approx(x) or x > 1e299
+
+
+def test_torch_slopes_in_forward_mode_and_second_derivatives():
+    torch = pytest.importorskip("torch")
+    ops, zeros, ones = lb.get_backend("torch"), torch.zeros(2, 3), torch.ones(2, 3)
+    _, slope = torch.func.jvp(lambda x: ops.sqrt(ops.sum(ops.square(x), axis=-1)), (zeros,), (ones,))
+    assert slope.tolist() == [0.0, 0.0]
+    x = torch.tensor([-15.0, 0.0, 10.0, 15.0, 20.0], requires_grad=True)
+    (slope,) = torch.autograd.grad(ops.softplus(x).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(slope.sum(), x)
+    exact = x.detach().double().numpy()
+    np.testing.assert_allclose(second, np.exp(-np.abs(exact)) / (1 + np.exp(-np.abs(exact))) ** 2, rtol=1e-5)
+
+
+def test_torch_clips_what_numpy_has_not_and_what_a_processor_takes_for_0():
+    torch = pytest.importorskip("torch")
+    ops = lb.get_backend("torch")
+    x = torch.tensor([-1.0, 0.0, 0.5, 2.0], dtype=torch.bfloat16, requires_grad=True)
+    clipped = ops.clip(x, 0.0, 1.0)
+    assert clipped.tolist() == [0.0, 0.0, 0.5, 1.0]
+    assert torch.autograd.grad(clipped.sum(), x)[0].tolist() == [0.0, 1.0, 1.0, 0.0]
+    assert torch.set_flush_denormal(True)
+    try:
+        x = torch.tensor([-1.0, 0.0, 1.0], requires_grad=True)
+        assert torch.autograd.grad(ops.clip(x, 0.0, None).sum(), x)[0].tolist() == [0.0, 1.0, 1.0]
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_torch_make_fx_records_a_loss():
+    torch = pytest.importorskip("torch")
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    y, p = torch.eye(3)[:2], torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    graph = make_fx(lb.cce)(y, p)
+    np.testing.assert_allclose(graph(y, p), -np.log([0.5, 0.8]), rtol=1e-6)
