@@ -189,6 +189,7 @@ def test_an_exponential_of_an_exponential_is_exact_and_quick(x):
     assert ops.to_numpy(ops.log(power))[0] == pytest.approx(x) or x > 1e299
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own, in its first forward mode
 def test_torch_slopes_in_forward_mode_and_second_derivatives():
     torch = pytest.importorskip("torch")
     ops, zeros, ones = lb.get_backend("torch"), torch.zeros(2, 3), torch.ones(2, 3)
