@@ -80,16 +80,15 @@ def browser(session: nox.Session) -> None:
 
 def chromium(session: nox.Session) -> str:
     """The browser of this machine; Debian's, installed now, where there is none."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        found = shutil.which(name)
-        if found is not None:
-            return found
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is not None:
+        return found
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         session.error("needs Chromium: install it with the package manager of this machine")
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     session.run("apt-get", "update", external=True, silent=True)
     session.run("apt-get", "install", "-y", "--no-install-recommends", "chromium", env=environment, external=True, silent=True)
-    return "chromium"
+    return shutil.which("chromium") or session.error("installed chromium, and does not find it")
 
 
 @nox.session(default=False)

@@ -92,7 +92,7 @@ MUTATIONS = (
     Mutation("softplus in float32 only", TORCH, "700.0 if x.dtype is torch.float64 else 80.0", "20.0", "contract and torch"),
     Mutation("times: infinities kept", TORCH, "return product if math.isfinite(", "return product if True or math.isfinite(", "contract and torch"),
     Mutation("blocks: the upstream gradient lost", TORCH, "multiply(slope, gradient.unsqueeze(-1))", "multiply(slope, 1.0)", "gradients_by"),
-    Mutation("blocks: slopes used up", TORCH, "torch.mul if _graph_is_kept() else torch.Tensor.mul_", "torch.Tensor.mul_", "gradients_by"),
+    Mutation("blocks: slopes used up", TORCH, "torch.mul if kept else torch.Tensor.mul_", "torch.Tensor.mul_", "gradients_by"),
     Mutation(
         "blocks: parameters forgotten", TORCH, "if leaf is not None and not any(leaf is tensor for tensor in sample):", "if False:", "closes_over"
     ),
