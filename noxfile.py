@@ -55,6 +55,34 @@ def numpy_only(session: nox.Session) -> None:
 
 
 @nox.session
+def hosts(session: nox.Session) -> None:
+    """Training and evaluating with every host, for real; ``-- --write`` renews the page that says what was shown."""
+    install(session, "test", "hosts", extras=f"{FRAMEWORKS},cli,plot")
+    session.install("-c", "constraints.txt", "--no-deps", "tf_keras")
+    record, page = os.path.join(session.create_tmp(), "hosts.jsonl"), "docs/hosts/shown.md"
+    with open(record, "w"):
+        pass
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg"}
+    # Keras has one backend per process.
+    for backend in ("torch", "jax", "tensorflow"):
+        session.run("pytest", "tests/hosts/test_keras.py", f"--hosts-record={record}", env={**environment, "KERAS_BACKEND": backend})
+    others = ("--ignore=tests/hosts/test_keras.py", "-n", "2", "--dist", "loadfile")
+    session.run("pytest", "tests/hosts", *others, f"--hosts-record={record}", env=environment)
+    if "--write" in session.posargs:
+        text = session.run("python", "tests/hosts/table.py", record, silent=True)
+        with open(page, "w") as file:
+            file.write(str(text))
+    session.run("python", "tests/hosts/table.py", record, "--check", page)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, as HTML in build/docs; every warning is an error."""
+    install(session, "docs", extras="plot")
+    session.run("sphinx-build", "--fail-on-warning", "--keep-going", "--jobs", "2", "docs", "build/docs", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """The wheel and the sdist hold what they should, and an installed wheel works."""
     install(session, "build", extras="cli")
