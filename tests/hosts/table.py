@@ -7,7 +7,8 @@ from pathlib import Path
 
 HEAD = """# What was shown in which host
 
-This page is written by the tests: `python -m nox -s hosts` trains and evaluates with each host at the version named here, and compares this page with what it saw.
+This page is written by the tests: `python -m nox -s hosts` trains and evaluates with each host, at the version named here, and compares the page with what
+it saw.
 
 """
 
