@@ -5,12 +5,11 @@ import json
 import sys
 from pathlib import Path
 
-HEAD = """# What was shown in which host
-
-This page is written by the tests: `python -m nox -s hosts` trains and evaluates with each host, at the version named here, and compares the page with what
-it saw.
-
-"""
+HEAD = (
+    "# What was shown in which host\n\n"
+    "This page is written by the tests: `python -m nox -s hosts` trains and evaluates with each host, at the version named here, "
+    "and compares the page with what it saw.\n\n"
+)
 
 
 def page(lines):
