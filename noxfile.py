@@ -78,7 +78,7 @@ def hosts(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation, as HTML in build/docs; every warning is an error."""
-    install(session, "docs", extras="plot")
+    install(session, "docs", extras="torch,plot")
     session.run("sphinx-build", "--fail-on-warning", "--keep-going", "--jobs", "2", "docs", "build/docs", *session.posargs)
 
 

@@ -19,16 +19,17 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.get_closest_marker("host") is None:
-            raise pytest.UsageError(f"{item.nodeid}: a file of tests/hosts says `pytestmark = pytest.mark.host(name, package, write)`")
-        if not item.obj.__doc__:
+        if item.get_closest_marker("host") is not None and not item.obj.__doc__:
             raise pytest.UsageError(f"{item.nodeid}: the docstring of a test of a host says in one line what it shows")
 
 
 @pytest.fixture(autouse=True)
 def record_what_is_shown(request, record_property):
     """Travels with the report, also from the workers of pytest-xdist."""
-    name, package, write = request.node.get_closest_marker("host").args
+    marker = request.node.get_closest_marker("host")
+    if marker is None:
+        return
+    name, package, write = marker.args
     shown = request.node.obj.__doc__.strip().partition("\n")[0].rstrip(".")
     facts = {"host": name, "version": metadata.version(package), "write": write, "shown": shown}
     record_property("host", facts)

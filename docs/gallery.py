@@ -1,0 +1,160 @@
+"""A page for each loss: its formula, its curves, its edge values and what Keras does instead, all from the library itself and from differences.md."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lossbackend
+from lossbackend import plot, registry
+from lossbackend.parity import cases
+
+INF, NAN = float("inf"), float("nan")
+DIFFERENCES = Path(__file__).parent / "differences.md"
+
+# What can go wrong with each kind of input: (label, prediction), the last axis as a list.
+EDGES: dict[str, list[tuple[Any, list[float]]]] = {
+    "reals": [
+        ([0.0], [0.0]), ([0.0], [0.0001]), ([0.0], [100.0]), ([0.0], [INF]), ([0.0], [-INF]), ([0.0], [NAN]),
+    ],
+    "positives": [
+        ([0.0], [0.0]), ([1.0], [0.0]), ([1.0], [-0.5]), ([0.0], [1.0]), ([1.0], [INF]), ([1.0], [-INF]), ([1.0], [NAN]),
+    ],
+    "binary": [
+        ([1.0], [0.0]), ([0.0], [0.0]), ([1.0], [1.0]), ([0.0], [1.0]), ([1.0], [1e-08]), ([1.0], [1.5]), ([1.0], [NAN]),
+    ],
+    "binary-logits": [
+        ([1.0], [0.0]), ([0.0], [40.0]), ([1.0], [INF]), ([0.0], [INF]), ([1.0], [-INF]), ([0.0], [-INF]), ([0.5], [INF]), ([1.0], [NAN]),
+    ],
+    "signs": [
+        ([1.0], [1.0]), ([1.0], [0.0]), ([0.0], [0.5]), ([-1.0], [INF]), ([1.0], [INF]), ([1.0], [NAN]),
+    ],
+    "classes": [
+        ([1.0, 0.0], [0.0, 1.0]), ([1.0, 0.0], [1.0, 0.0]), ([1.0, 0.0], [0.0, 0.0]), ([0.0, 0.0], [0.5, 0.5]), ([1.0, 0.0], [2.0, 6.0]),
+        ([1.0, 0.0], [NAN, 0.5]),
+    ],
+    "class-logits": [
+        ([1.0, 0.0], [20.0, 0.0]), ([1.0, 0.0], [0.0, 1000.0]), ([1.0, 0.0], [0.0, -INF]), ([1.0, 0.0], [-INF, 0.0]), ([1.0, 0.0], [INF, 0.0]),
+        ([0.0, 0.0], [1.0, 2.0]), ([1.0, 0.0], [NAN, 0.0]),
+    ],
+    "ids": [
+        (0, [0.0, 1.0]), (0, [1.0, 0.0]), (0, [0.0, 0.0]), (0, [2.0, 6.0]), (0, [NAN, 0.5]),
+    ],
+    "id-logits": [
+        (0, [20.0, 0.0]), (0, [0.0, 1000.0]), (0, [0.0, -INF]), (0, [-INF, 0.0]), (0, [INF, 0.0]), (0, [NAN, 0.0]),
+    ],
+    "distributions": [
+        ([0.5, 0.5], [0.0, 1.0]), ([0.0, 1.0], [0.5, 0.5]), ([1.0, 0.0], [1.0, 0.0]), ([0.5, 0.5], [0.25, 0.25]), ([-0.5, 1.5], [0.5, 0.5]),
+        ([0.5, 0.5], [NAN, 0.5]),
+    ],
+    "counts": [
+        ([0.0], [0.0]), ([2.0], [0.0]), ([2.0], [2.0]), ([2.0], [INF]), ([2.0], [-1.0]), ([2.0], [NAN]),
+    ],
+    "log-rates": [
+        ([2.0], [0.0]), ([0.0], [-INF]), ([2.0], [-INF]), ([2.0], [INF]), ([2.0], [NAN]),
+    ],
+    "vectors": [
+        ([1.0, 0.0], [2.0, 0.0]), ([1.0, 0.0], [-1.0, 0.0]), ([1.0, 0.0], [0.0, 1.0]), ([1.0, 0.0], [0.0, 0.0]), ([1e+25, 0.0], [1e+25, 1e+25]),
+        ([1.0, 0.0], [INF, 0.0]), ([1.0, 0.0], [NAN, 0.0]),
+    ],
+}  # fmt: skip
+
+
+def write(folder: Path) -> None:
+    """All pages of a folder, and the pictures on them."""
+    folder.mkdir(exist_ok=True)
+    pictures = plot.gallery(folder, "svg")
+    constructors = {cls.function.definition.name: cls for cls in registry.classes().values()}
+    functions = registry.functions()
+    for name, function in functions.items():
+        _renew(folder / f"{name}.md", _page(name, function, constructors[name], [path.name for path in pictures[name]]))
+    _renew(folder / "index.md", _index(functions, pictures))
+
+
+def _renew(path: Path, text: str) -> None:
+    # A page that did not change is not read again.
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def _index(functions: dict[str, Any], pictures: dict[str, list[Path]]) -> str:
+    lines = ["# The losses\n", "y is the label, p the prediction, z a logit, e = p − y, ε = 1e-7. Edge values are those of float64.\n"]
+    for name, function in functions.items():
+        formula = (function.definition.formula.__doc__ or "").partition("\n")[0]
+        lines += [f"## [{name}]({name}.md)\n", f"{formula}\n", f"[![{name}]({pictures[name][0].name})]({name}.md)\n"]
+    lines += ["```{toctree}", ":hidden:", "", *functions, "```", ""]
+    return "\n".join(lines)
+
+
+def _page(name: str, function: Any, constructor: Any, pictures: list[str]) -> str:
+    definition = function.definition
+    formula, _, rest = inspect.cleandoc(definition.formula.__doc__ or "").partition("\n")
+    details, _, example = rest.partition(">>>")
+    aliases = ", ".join(f"`{alias}`" for alias in definition.aliases)
+    parts = [
+        f"# {name}",
+        formula,
+        *(f"![The loss and its gradient]({picture})" for picture in pictures),
+        _code(f"{name}{_bare(definition.signature)}\n{constructor.__name__}{_bare(inspect.signature(constructor))}"),
+        f"Also called {aliases}." if aliases else "",
+        # Two backticks are code in a docstring, and in Markdown too.
+        " ".join(details.split()),
+        _code(f">>>{example}".strip()),
+        "## Edge values",
+        *(_edges(suite) for suite in _suites(name)),
+        "## Where Keras 3 differs",
+        _differences(name),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _code(text: str) -> str:
+    return f"```python\n{text}\n```"
+
+
+def _bare(signature: inspect.Signature) -> str:
+    parameters = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
+    return str(signature.replace(parameters=parameters, return_annotation=signature.empty))
+
+
+def _suites(name: str) -> Iterator[cases.Suite]:
+    """The loss with its defaults, and with predictions in logarithms."""
+    for suite in cases.suites([name]):
+        if not suite.options or list(suite.options) in (["from_logits"], ["log_input"]):
+            yield suite
+
+
+def _edges(suite: cases.Suite) -> str:
+    """The loss and its gradient at the edges, as a framework computes them in float64."""
+    options = ", ".join(f"`{name}={value}`" for name, value in suite.options.items())
+    rows = [f"With {options}:\n" if options else "", f"| y | {'z' if options else 'p'} | loss | gradient |", "|---|---|---|---|"]
+    for label, prediction in EDGES[suite.kind]:
+        loss, gradient = lossbackend.value_and_grad(suite.function)(np.array([label]), np.array([prediction]), **suite.options)
+        rows.append(f"| {_numbers(label)} | {_numbers(prediction)} | {_number(float(loss))} | {_numbers(gradient[0].tolist())} |")
+    return "\n".join(rows).strip()
+
+
+def _numbers(entry: Any) -> str:
+    if not isinstance(entry, list):
+        return str(entry)
+    return _number(entry[0]) if len(entry) == 1 else f"({', '.join(map(_number, entry))})"
+
+
+def _number(value: float) -> str:
+    text = {INF: "∞", -INF: "−∞"}.get(value, "NaN" if value != value else f"{value + 0.0:.6g}")
+    return text.replace("-", "−")
+
+
+def _differences(name: str) -> str:
+    """The rows of differences.md that are about this loss or about all of them."""
+    head, *rows = [line for line in DIFFERENCES.read_text().splitlines() if line.startswith("|")]
+    about = {"all", "classes"} | ({"categorical cross-entropies"} if "categorical_crossentropy" in name else set())
+    own = [row for row in rows if _about(row) & about or name in _about(row)]
+    return "\n".join([head, rows[0], *own])
+
+
+def _about(row: str) -> set[str]:
+    return {word.strip() for word in re.split(r",", row.split("|")[1])}
