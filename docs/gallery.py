@@ -85,7 +85,7 @@ def _index(functions: dict[str, Any], pictures: dict[str, list[Path]]) -> str:
     for name, function in functions.items():
         formula = (function.definition.formula.__doc__ or "").partition("\n")[0]
         lines += [f"## [{name}]({name}.md)\n", f"{formula}\n", f"[![{name}]({pictures[name][0].name})]({name}.md)\n"]
-    lines += ["```{toctree}", ":hidden:", "", *functions, "```", ""]
+    lines += [":::{toctree}", ":hidden:", "", *functions, ":::", ""]
     return "\n".join(lines)
 
 
