@@ -526,7 +526,7 @@ def interface() -> "click.Group":
     @click.argument("loss", nargs=-1)
     @click.option("-o", "--output", metavar="FILE", help="The picture, .png or .svg.  [default: LOSS.png]")
     @click.option("--option", "pairs", metavar="NAME=VALUE", multiple=True, help="An option of the losses that have it. Repeatable.")
-    @click.option("--range", "limits", type=float, nargs=2, metavar="LOW HIGH", help="The ends of the horizontal axis.")
+    @click.option("--range", "limits", type=float, nargs=2, metavar="LOW HIGH", help="The ends of the horizontal axis, which is then linear.")
     @click.option(
         "--inputs",
         "kind",
@@ -550,13 +550,15 @@ def interface() -> "click.Group":
         minimum, so that nothing is learnt there. Everything is exact, which needs no framework.
 
         LOSS is a name that `lossbackend losses` knows, or module:function, a loss of your own. The horizontal axis is the error p − y, the margin
-        y p, the probability, the logit or the rate, as the loss takes it; losses of different axes stand side by side.
+        y p, the probability, the logit or the rate, as the loss takes it; losses of different axes stand side by side. The axis of probabilities is
+        stretched towards 0 and 1, because losses of probabilities saturate closer to them than a line is wide.
 
         \b
         Examples:
           lossbackend plot huber
           lossbackend plot mse mae huber log_cosh -o robust.svg
           lossbackend plot huber --option delta=0.5 --range -2 2
+          lossbackend plot binary_crossentropy --range 0 1
           lossbackend plot binary_crossentropy --option from_logits=true
           lossbackend plot my_losses:charbonnier
           lossbackend plot --gallery pictures --format png

@@ -30,6 +30,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#
 _DASHES = ("-", "--", ":", "-.")
 _LINE: dict[str, Any] = {"color": "#555555", "linestyle": (0, (4, 3)), "linewidth": 0.8}
 _DOT: dict[str, Any] = {"marker": "o", "markersize": 6.0}
+# Up to about here, the axis of the slopes of a probability is linear.
+_LINEAR = 0.1
 # So many letters fit into the width of a picture.
 _WIDE = 95
 _STYLE = {
@@ -42,6 +44,7 @@ _STYLE = {
     "axes.axisbelow": True,
 }
 
+_GRADIENT = "∂ loss / ∂ y_pred"
 _INTERVALS = 240
 # One-sided differences in 1024 bits: what this step leaves out is invisible, and the difference still has 700 good bits.
 _STEP = 2.0**-300
@@ -73,9 +76,9 @@ class Axis(NamedTuple):
         return np.array([self.low, *np.where(abs(inside) < 1e-12 * (self.high - self.low), 0.0, inside), self.high])
 
     def number(self, value: float) -> str:
-        if self.scale == "logit" and 0 < 1 - value < 1e-3:
-            return f"1 − {self.number(1 - value)}"
-        if self.scale == "linear" and abs(value) < 1e-12 * (self.high - self.low):
+        if 1e-15 < 1 - value < 1e-3:
+            return f"1 − {self.number(float(f'{1 - value:.2g}'))}"
+        if self.scale == "linear" and abs(value) < 1e-14 * (self.high - self.low):
             return "0"
         return re.sub("e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e").replace("-", "−", value < 0)
 
@@ -84,7 +87,7 @@ ERROR = Axis("e", "error e = p − y", -3.0, 3.0)
 AMOUNT = Axis("p", "prediction p", -1.0, 5.0)
 MARGIN = Axis("m", "margin m = y p", -2.0, 3.0)
 # 1e-7 is no further from 0 than the line is wide, unless the axis is stretched there.
-PROBABILITY = Axis("p", "probability p, stretched towards 0 and 1", 1e-9, 1 - 1e-9, "logit")
+PROBABILITY = Axis("p", "probability p (stretched towards 0 and 1)", 1e-9, 1 - 1e-9, "logit")
 LOGIT = Axis("z", "logit z", -6.0, 6.0)
 RATE = Axis("p", "rate p", 0.0, 8.0)
 LOG_RATE = Axis("z", "logarithm of the rate, z", -4.0, 3.0)
@@ -101,7 +104,7 @@ class View(NamedTuple):
     """The entries of y_pred, of x and y_true."""
     direction: Callable[[Array], Sequence[Any]] = lambda x: [1.0]
     """Where y_pred goes for the slope."""
-    gradient: str = "∂ loss / ∂ y_pred"
+    gradient: str = _GRADIENT
     y_pred: str = ""
     """The entries in words, where there is more than one."""
 
@@ -169,7 +172,7 @@ class Curve(NamedTuple):
 
 
 def resolve(names: Sequence[str], options: Mapping[str, Any] | None = None, kind: str | None = None) -> list[Suite]:
-    """The losses that a person names, each with those of the options that it has; ``kind`` is the kind of input of the person's own losses.
+    """The losses that a person names, each once, with those of the options that it has; ``kind`` is the kind of input of the person's own losses.
 
     ValueError or TypeError for a name that is none, an option that none of them has, or a value that it cannot have.
 
@@ -186,18 +189,15 @@ def resolve(names: Sequence[str], options: Mapping[str, Any] | None = None, kind
         if not any(option in own.definition.options for own in found):
             # Raises, with a near match.
             found[0].definition.complete({**found[0].options, option: given[option]})
-    resolved = []
+    resolved = {}
     for name, own in zip(names, found, strict=True):
         definition = own.definition
         chosen = {**own.options, **{option: value for option, value in given.items() if option in definition.options}}
         chosen = {option: value for option, value in chosen.items() if option not in definition.defaults or value != definition.defaults[option]}
         definition.complete(chosen)
-        if _is_built_in(definition):
-            resolved.append(_built_in(definition, chosen))
-        else:
-            suite = suite_of(loss_of(definition), chosen, kind, name)
-            resolved.append(suite._replace(source=definition.name))
-    return resolved
+        suite = _built_in(definition, chosen) if _is_built_in(definition) else suite_of(loss_of(definition), chosen, kind, name)
+        resolved[suite.label] = suite
+    return list(resolved.values())
 
 
 def _is_built_in(definition: Definition) -> bool:
@@ -329,20 +329,24 @@ def _end(line: _Line, outside: float, inside: float) -> float:
 
 
 def axis_of(suites: Sequence[Suite], limits: tuple[float, float] | None = None) -> Axis:
-    """The axis that these losses of one view share. Errors go as far as it takes to see what a number such as δ does."""
+    """The axis that these losses of one view share. It goes as far as it takes to see what δ and ε do.
+
+    Between ``limits`` it is not stretched, so that the curves look as they do in a textbook.
+    """
     axis = VIEWS[suites[0].kind].axis
     if limits is not None:
         low, high = limits
         if not low < high or not np.isfinite(limits).all():
             raise ValueError(f"--range: two numbers, the smaller one first, got {low:g} and {high:g}")
-        if axis.scale == "logit" and not (low > 0 and high < 1):
-            raise ValueError(f"--range: probabilities between 0 and 1, without these ends, which the axis never reaches, got {low:g} and {high:g}")
-        return axis._replace(low=low, high=high, ticks=None)
-    if axis is not ERROR:
-        return axis
-    numbers = [suite.definition.complete(dict(suite.options))[name] for suite in suites for name in suite.definition.numbers]
-    reach = max([axis.high, *(2.0 * number for number in numbers)])
-    return axis._replace(low=-reach, high=reach)
+        return Axis(axis.symbol, axis.label.partition(" (")[0], low, high)
+    options = [(suite.definition, suite.definition.complete(dict(suite.options))) for suite in suites]
+    if axis is ERROR:
+        reach = max([axis.high, *(2.0 * values[name] for definition, values in options for name in definition.numbers)])
+        return axis._replace(low=-reach, high=reach)
+    if axis is PROBABILITY:
+        low = min([axis.low, *(values[name] / 100 for definition, values in options for name in definition.epsilons)])
+        return axis._replace(low=low, high=1 - max(low, 1e-15))
+    return axis
 
 
 def curves(suites: Sequence[Suite], axis: Axis) -> list[Curve]:
@@ -358,7 +362,7 @@ def curves(suites: Sequence[Suite], axis: Axis) -> list[Curve]:
         for label, y_true in VIEWS[suite.kind].labels.items():
             curve = _curve(suite, label, y_true, axis)
             if not np.isfinite(curve.values).any():
-                what = axis.label.partition(",")[0]
+                what = axis.label.partition(" (")[0]
                 raise ValueError(f"{suite.label}: not a finite number for any {what}; name the kind of its input with --inputs KIND")
             if own and np.array_equal(own[0].values, curve.values, equal_nan=True):
                 # The same whatever y is.
@@ -505,7 +509,7 @@ def _draw_panel(part: Any, panel: Panel) -> None:
         handles.append(Line2D([], [], **_DOT, **_LINE, label=label) if what == KINK else Patch(**_shade(what == SATURATED), label=label))
     above.set_ylabel("loss")
     gradients = {VIEWS[curve.suite.kind].gradient for curve in drawn}
-    below.set_ylabel(gradients.pop() if len(gradients) == 1 else View.gradient)
+    below.set_ylabel(gradients.pop() if len(gradients) == 1 else _GRADIENT)
     below.set_xlabel(axis.label)
     below.set_xscale(axis.scale)
     below.set_xlim(axis.low, axis.high)
@@ -514,11 +518,12 @@ def _draw_panel(part: Any, panel: Panel) -> None:
     above.set_ylim(_limits([np.interp(axis.grid(), curve.x, curve.values) for curve in drawn]))
     if axis.scale == "logit":
         # 1/p is as far away from the rest as p is from 0. Where symlog goes from one scale to the other, it would draw a kink.
-        numbers = np.concatenate([curve.slopes for curve in drawn])
+        squeezed = [np.arcsinh(curve.slopes / _LINEAR) for curve in drawn]
+        low, high = (_LINEAR * np.sinh(end) for end in _limits(squeezed))
         tens = 10.0 ** np.arange(0, 300, 2)
-        ticks = [*-tens, 0.0, *tens]
-        below.set_yscale("asinh", linear_width=0.5)
-        below.set_yticks([tick for tick in ticks if np.nanmin(numbers) <= tick <= np.nanmax(numbers)])
+        below.set_yscale("asinh", linear_width=_LINEAR)
+        below.set_ylim(low, high)
+        below.set_yticks([tick for tick in (*-tens, 0.0, *tens) if low <= tick <= high])
         below.minorticks_off()
     else:
         below.set_ylim(_limits([np.interp(axis.grid(), curve.x, curve.slopes) for curve in drawn]))
