@@ -31,7 +31,7 @@ _DASHES = ("-", "--", ":", "-.")
 _LINE: dict[str, Any] = {"color": "#555555", "linestyle": (0, (4, 3)), "linewidth": 0.8}
 _DOT: dict[str, Any] = {"marker": "o", "markersize": 6.0}
 # Up to about here, the axis of the slopes of a probability is linear.
-_LINEAR = 0.1
+_LINEAR = 0.03
 # So many letters fit into the width of a picture.
 _WIDE = 95
 _STYLE = {
@@ -45,7 +45,7 @@ _STYLE = {
 }
 
 _GRADIENT = "∂ loss / ∂ y_pred"
-_INTERVALS = 240
+_INTERVALS = 160
 # One-sided differences in 1024 bits: what this step leaves out is invisible, and the difference still has 700 good bits.
 _STEP = 2.0**-300
 # A slope below this is the last bits of a constant; that of a square beside its minimum is a step.
@@ -296,7 +296,8 @@ def _curve(suite: Suite, label: str, y_true: Any, axis: Axis) -> Curve:
         x, values, left, right, scale = _traced(line, axis.grid())
         at = _is_jump(left, right, scale)
         between = (np.diff(x) <= _ADJACENT * abs(x[1:]) + _NOTHING) & _is_jump(right[:-1], left[1:], scale)
-        kinks = [*x[at], *(place for place in x[1:][between] if not np.isclose(place, x[at], rtol=1e-12, atol=1e-18).any())]
+        found = [_between(*pair) for pair in zip(x[:-1][between], x[1:][between], strict=True)]
+        kinks = [*x[at], *(place for place in found if not np.isclose(place, x[at], rtol=1e-12, atol=1e-18).any())]
     # The gap in the line of the gradient.
     gaps = np.where(at, np.nan, right)
     slopes = np.stack([left, gaps, np.where(np.append(between, False), np.nan, right)], axis=-1).ravel()
@@ -318,6 +319,7 @@ def _flats(line: _Line, x: Array, values: Array, left: Array, right: Array) -> I
 
 
 def _end(line: _Line, outside: float, inside: float) -> float:
+    """Where the gradient becomes 0 between a number where it is not and one where it is."""
     while abs(inside - outside) > _ADJACENT * abs(inside) + _NOTHING:
         middle = outside + (inside - outside) / 2
         _, left, right = line.look(np.array([middle]))
@@ -325,7 +327,15 @@ def _end(line: _Line, outside: float, inside: float) -> float:
             inside = middle
         else:
             outside = middle
-    return inside
+    return _between(*sorted((outside, inside)))
+
+
+def _between(low: float, high: float) -> float:
+    """The place that halving has left these two numbers for: most likely one of few digits."""
+    if low <= 0 <= high:
+        return 0.0
+    short = float(f"{high:.15g}")
+    return short if low <= short <= high else high
 
 
 def axis_of(suites: Sequence[Suite], limits: tuple[float, float] | None = None) -> Axis:
