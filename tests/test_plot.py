@@ -1,5 +1,6 @@
 """Pictures of losses. Expected values and slopes are textbook formulas in Python's math, and kinks are where a textbook has them."""
 
+import functools
 import io
 import math
 import subprocess
@@ -110,6 +111,7 @@ def mistake(capsys):
     return mistake
 
 
+@functools.cache
 def curves(name: str, kind: str | None = None, limits: tuple[float, float] | None = None, **options: object) -> list[plot.Curve]:
     (panel,) = plot.panels(plot.resolve([name], options, kind), limits)
     return panel.curves
