@@ -23,8 +23,6 @@ from lossbackend.files import error_text, listed
 from lossbackend.parity.cases import KINDS, Array, Batch, Suite, suite_of, suites
 from lossbackend.parity.measure import laid_out
 
-FORMATS = ("png", "svg")
-
 # Okabe and Ito's colours, which the colour-blind can tell apart, on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 _DASHES = ("-", "--", ":", "-.")
@@ -580,11 +578,11 @@ def save(figure: Figure, target: Path) -> None:
 
 
 def gallery(
-    directory: str | Path, suffix: str = "svg", progress: Callable[[Sequence[tuple[str, Suite]]], Iterable[tuple[str, Suite]]] = iter
+    directory: str | Path, format: str = "svg", progress: Callable[[Sequence[tuple[str, Suite]]], Iterable[tuple[str, Suite]]] = iter
 ) -> dict[str, Path]:
     """A picture of every built-in loss, and of its variant for logits, in that directory, which is made; the files by name.
 
-    ``progress`` is given what will be drawn, and hands it out one by one. ValueError where a file cannot be written.
+    ``progress`` is given what will be drawn, and hands it out one by one. ``format`` is "png" or "svg". ValueError where a file cannot be written.
     """
     folder = Path(directory)
     try:
@@ -593,6 +591,6 @@ def gallery(
         raise ValueError(f"--gallery: no directory can be made of {str(directory)!r}: {error.strerror or error}") from error
     files = {}
     for name, suite in progress(list(variants().items())):
-        files[name] = folder / f"{name}.{suffix}"
+        files[name] = folder / f"{name}.{format}"
         save(draw(panels([suite])), files[name])
     return files

@@ -452,7 +452,7 @@ def test_saturation_of_a_probability_is_wide_enough_to_be_seen():
 # Files
 
 
-@pytest.mark.parametrize("suffix", plot.FORMATS)
+@pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_a_picture_is_the_same_whenever_and_whoever_draws_it(suffix):
     panels = plot.panels(plot.resolve(["bce"]))
     first = plot.rendered(plot.draw(panels), suffix)
