@@ -286,6 +286,20 @@ def _print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     click.echo("\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in pairs))
 
 
+def _print_gallery(files: Mapping[str, Any]) -> None:
+    import click
+
+    click.echo("\n".join(map(str, files.values())))
+
+
+def _with_a_bar(items: Sequence[Any]) -> Iterable[Any]:
+    """The items one by one, and a bar on stderr while a person looks at it."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, "", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
 def _print_backends(record: Record) -> None:
     rows = []
     for backend in record["backends"]:
@@ -507,6 +521,69 @@ def interface() -> "click.Group":
 
         request = Request(loss, backends, dtypes, compiled, kind, pairs, seed, json_file, junit_file, html_file, case)
         return parity(request)
+
+    @group.command("plot", short_help="Draw losses and their gradients.")
+    @click.argument("loss", nargs=-1)
+    @click.option("-o", "--output", metavar="FILE", help="The picture, .png or .svg.  [default: LOSS.png]")
+    @click.option("--option", "pairs", metavar="NAME=VALUE", multiple=True, help="An option of the losses that have it. Repeatable.")
+    @click.option("--range", "limits", type=float, nargs=2, metavar="LOW HIGH", help="The ends of the horizontal axis, which is then linear.")
+    @click.option(
+        "--inputs",
+        "kind",
+        metavar="KIND",
+        help="The kind of input of your own losses, as in `lossbackend parity`.  [default: what they annotate]",
+    )
+    @click.option("--gallery", metavar="DIR", help="Draw every built-in loss into a directory, which is made, and nothing else.")
+    @click.option("--format", "suffix", type=click.Choice(["png", "svg"]), help="Of the default file, png, and of the gallery, svg.")
+    def plot_command(
+        loss: tuple[str, ...],
+        output: str | None,
+        pairs: tuple[str, ...],
+        limits: tuple[float, float] | None,
+        kind: str | None,
+        gallery: str | None,
+        suffix: str | None,
+    ) -> None:
+        """Draw each LOSS and its gradient with respect to y_pred, all in one picture.
+
+        Kinks, where the slopes on both sides differ, are marked, and so are the ranges where the gradient is 0: saturated where the loss is above its
+        minimum, so that nothing is learnt there. Everything is exact, which needs no framework.
+
+        LOSS is a name that `lossbackend losses` knows, or module:function, a loss of your own. The horizontal axis is the error p − y, the margin
+        y p, the probability, the logit or the rate, as the loss takes it; losses of different axes stand side by side. The axis of probabilities is
+        stretched towards 0 and 1, because losses of probabilities saturate closer to them than a line is wide.
+
+        \b
+        Examples:
+          lossbackend plot huber
+          lossbackend plot mse mae huber log_cosh -o robust.svg
+          lossbackend plot huber --option delta=0.5 --range -2 2
+          lossbackend plot binary_crossentropy --range 0 1
+          lossbackend plot binary_crossentropy --option from_logits=true
+          lossbackend plot my_losses:charbonnier
+          lossbackend plot --gallery pictures --format png
+        """
+        try:
+            from lossbackend import plot
+
+            dispatch.adapter(dispatch.REFERENCE)
+        except ImportError as error:
+            raise ValueError('pictures need pip install "lossbackend[plot]"') from error
+        if gallery is not None:
+            if loss or output is not None or pairs or limits or kind is not None:
+                raise ValueError("--gallery draws every built-in loss as it is: give it no LOSS, and no option but --format")
+            _print_gallery(plot.gallery(gallery, suffix or "svg", _with_a_bar))
+            return
+        if not loss:
+            raise click.UsageError("Missing argument 'LOSS', or --gallery DIR.", click.get_current_context())
+        if output is not None and suffix is not None:
+            raise ValueError("--format: the end of the file that --output names says it, drop one of them")
+        target = check_output(output or f"{'-'.join(name.rpartition(':')[2] for name in loss)}.{suffix or 'png'}", (".png", ".svg"))
+        # What a user's module prints is no part of the answer.
+        with redirect_stdout(sys.stderr):
+            panels = plot.panels(plot.resolve(loss, parse_options(pairs), kind), limits)
+            plot.save(plot.draw(panels), target)
+        _print_pairs([("output", output or target.name), *((what, where) for panel in panels for what, where in plot.marks(*panel).items())])
 
     return group
 

@@ -159,13 +159,13 @@ def _only(what: str, known: Sequence[str]) -> str:
 # Out
 
 
-def check_output(path: str) -> Path:
-    """The file to write; ValueError if it cannot be one. The target of a link is replaced, not the link."""
+def check_output(path: str, suffixes: Sequence[str] = (".npy", ".csv")) -> Path:
+    """The file to write, of one of these formats; ValueError if it cannot be one. The target of a link is replaced, not the link."""
     target = Path(os.path.realpath(path))
     if target.is_dir():
-        raise ValueError(f"--output: {path!r} is a directory: name a file in it, such as {os.path.join(path, 'losses.npy')!r}")
-    if target.suffix.lower() not in (".npy", ".csv"):
-        raise ValueError(f"--output: {path!r} has to end in .npy or .csv")
+        raise ValueError(f"--output: {path!r} is a directory: name a file in it, such as {os.path.join(path, 'losses' + suffixes[0])!r}")
+    if target.suffix.lower() not in suffixes:
+        raise ValueError(f"--output: {path!r} has to end in {' or '.join(suffixes)}")
     if not target.parent.is_dir():
         raise ValueError(f"--output: no such directory: {str(target.parent)!r}")
     return target

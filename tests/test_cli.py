@@ -789,7 +789,7 @@ def test_losses_takes_names_only(mistake):
 # The process
 
 
-@pytest.mark.parametrize("command", [[], ["backends"], ["losses"], ["evaluate"], ["parity"]])
+@pytest.mark.parametrize("command", [[], ["backends"], ["losses"], ["evaluate"], ["parity"], ["plot"]])
 def test_help(run, command):
     assert run(*command, "--help").startswith("Usage: lossbackend")
     assert run(*command, "-h").startswith("Usage: lossbackend")
