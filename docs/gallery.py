@@ -2,7 +2,6 @@
 
 import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 import lossbackend
 from lossbackend import plot, registry
-from lossbackend.parity import cases
+from lossbackend.parity.cases import Suite
 
 INF, NAN = float("inf"), float("nan")
 DIFFERENCES = Path(__file__).parent / "differences.md"
@@ -65,13 +64,13 @@ EDGES: dict[str, list[tuple[Any, list[float]]]] = {
 
 def write(folder: Path) -> None:
     """All pages of a folder, and the pictures on them."""
-    folder.mkdir(exist_ok=True)
-    pictures = plot.gallery(folder, "svg")
+    plot.gallery(folder, "svg")
     constructors = {cls.function.definition.name: cls for cls in registry.classes().values()}
     functions = registry.functions()
     for name, function in functions.items():
-        _renew(folder / f"{name}.md", _page(name, function, constructors[name], [path.name for path in pictures[name]]))
-    _renew(folder / "index.md", _index(functions, pictures))
+        variants = {picture: suite for picture, suite in plot.variants().items() if suite.definition is function.definition}
+        _renew(folder / f"{name}.md", _page(name, function, constructors[name], variants))
+    _renew(folder / "index.md", _index(functions))
 
 
 def _renew(path: Path, text: str) -> None:
@@ -80,16 +79,16 @@ def _renew(path: Path, text: str) -> None:
         path.write_text(text)
 
 
-def _index(functions: dict[str, Any], pictures: dict[str, list[Path]]) -> str:
+def _index(functions: dict[str, Any]) -> str:
     lines = ["# The losses\n", "y is the label, p the prediction, z a logit, e = p − y, ε = 1e-7. Edge values are those of float64.\n"]
     for name, function in functions.items():
         formula = (function.definition.formula.__doc__ or "").partition("\n")[0]
-        lines += [f"## [{name}]({name}.md)\n", f"{formula}\n", f"[![{name}]({pictures[name][0].name})]({name}.md)\n"]
+        lines += [f"## [{name}]({name}.md)\n", f"{formula}\n", f"[![{name}]({name}.svg)]({name}.md)\n"]
     lines += [":::{toctree}", ":hidden:", "", *functions, ":::", ""]
     return "\n".join(lines)
 
 
-def _page(name: str, function: Any, constructor: Any, pictures: list[str]) -> str:
+def _page(name: str, function: Any, constructor: Any, variants: dict[str, Suite]) -> str:
     definition = function.definition
     formula, _, rest = inspect.cleandoc(definition.formula.__doc__ or "").partition("\n")
     details, _, example = rest.partition(">>>")
@@ -97,14 +96,14 @@ def _page(name: str, function: Any, constructor: Any, pictures: list[str]) -> st
     parts = [
         f"# {name}",
         formula,
-        *(f"![The loss and its gradient]({picture})" for picture in pictures),
+        *(f"![The loss and its gradient]({picture}.svg)" for picture in variants),
         _code(f"{name}{_bare(definition.signature)}\n{constructor.__name__}{_bare(inspect.signature(constructor))}"),
         f"Also called {aliases}." if aliases else "",
         # Two backticks are code in a docstring, and in Markdown too.
         " ".join(details.split()),
         _code(f">>>{example}".strip()),
         "## Edge values",
-        *(_edges(suite) for suite in _suites(name)),
+        *map(_edges, variants.values()),
         "## Where Keras 3 differs",
         _differences(name),
     ]
@@ -120,14 +119,7 @@ def _bare(signature: inspect.Signature) -> str:
     return str(signature.replace(parameters=parameters, return_annotation=signature.empty))
 
 
-def _suites(name: str) -> Iterator[cases.Suite]:
-    """The loss with its defaults, and with predictions in logarithms."""
-    for suite in cases.suites([name]):
-        if not suite.options or list(suite.options) in (["from_logits"], ["log_input"]):
-            yield suite
-
-
-def _edges(suite: cases.Suite) -> str:
+def _edges(suite: Suite) -> str:
     """The loss and its gradient at the edges, as a framework computes them in float64."""
     options = ", ".join(f"`{name}={value}`" for name, value in suite.options.items())
     rows = [f"With {options}:\n" if options else "", f"| y | {'z' if options else 'p'} | loss | gradient |", "|---|---|---|---|"]

@@ -1,6 +1,7 @@
 """Every block of code in the README and in docs/ runs, and its table of losses is the registry's."""
 
 import doctest
+import math
 import os
 import re
 import shutil
@@ -75,3 +76,26 @@ def test_table_of_losses():
         assert re.findall(r"`(\w+)`", table[name][1]) == list(function.definition.aliases)
         assert table[name][2] == f"`{classes[name]}`"
         assert re.findall(r"`(\w+)`", table[name][4]) == list(function.definition.options)
+
+
+def test_pages_of_the_losses(monkeypatch, tmp_path):
+    """Each loss has its edge values, and each known difference from Keras is on some page."""
+    for module in ("matplotlib", "torch"):
+        pytest.importorskip(module)
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import gallery
+
+    monkeypatch.setattr(gallery.plot, "gallery", lambda folder, format: None)
+    gallery.write(tmp_path)
+    pages = {path.stem: path.read_text() for path in tmp_path.glob("*.md")}
+    assert set(pages) == {"index", *registry.functions()}
+    # Probabilities saturate at −log ε, logits nowhere.
+    saturated = f"{-math.log(1e-7):.6g}"
+    assert f"| 1 | 0 | {saturated} | 0 |" in pages["binary_crossentropy"]
+    assert f"| (1, 0) | (0, 1) | {saturated} | (0, 0) |" in pages["categorical_crossentropy"]
+    assert "| 1 | −∞ | ∞ | −1 |" in pages["binary_crossentropy"]
+    assert "| 0 | ∞ | ∞ | 1 |" in pages["log_cosh"]
+    differences = [line for line in (ROOT / "docs" / "differences.md").read_text().splitlines() if line.startswith("| ")][1:]
+    assert len(differences) > 20
+    for line in differences:
+        assert line.startswith("| to_categorical |") or any(line in page for page in pages.values()), line
