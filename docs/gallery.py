@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _page(name: str, function: Any, constructor: Any, variants: dict[str, Suite]
         f"# {name}",
         formula,
         *(f"![The loss and its gradient]({picture}.svg)" for picture in variants),
-        _code(f"{name}{_bare(definition.signature)}\n{constructor.__name__}{_bare(inspect.signature(constructor))}"),
+        _code("\n".join([_written(name, definition.signature), _written(constructor.__name__, inspect.signature(constructor))])),
         f"Also called {aliases}." if aliases else "",
         # Two backticks are code in a docstring, and in Markdown too.
         " ".join(details.split()),
@@ -114,9 +115,10 @@ def _code(text: str) -> str:
     return f"```python\n{text}\n```"
 
 
-def _bare(signature: inspect.Signature) -> str:
+def _written(name: str, signature: inspect.Signature) -> str:
     parameters = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
-    return str(signature.replace(parameters=parameters, return_annotation=signature.empty))
+    text = f"{name}{signature.replace(parameters=parameters, return_annotation=signature.empty)}"
+    return textwrap.fill(text, 80, subsequent_indent=" " * 4, break_on_hyphens=False)
 
 
 def _edges(suite: Suite) -> str:
