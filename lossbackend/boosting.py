@@ -1,7 +1,9 @@
 """Any loss as the objective of XGBoost and LightGBM: its gradient and its diagonal Hessian. Imports neither of them."""
 
 import functools
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +17,12 @@ from lossbackend.ops import Ops, Tensor
 # What a booster adds up are logits, or logarithms of rates, never probabilities.
 _RAW = ("from_logits", "log_input")
 
-# A sample whose own Newton step is longer than this has no curvature to speak of: the step is what is left of an exponential, or the rounding of 0.
-_LONGEST_STEP = 1e6
+# A sample whose own Newton step is longer than this has no curvature to speak of: a straight line, or what is left of an exponential.
+_LONGEST_STEP = 1e4
+# Near 0 a residual says nothing of the scale of the labels, which a part of the mean loss does.
+_SMALLEST_PART = 0.1
 
-_CHOICES = ("auto", "exact", "ones")
+_CHOICES = ("auto", "exact", "gauss_newton")
 
 
 def objective(loss: Any, *, hessian: str | float = "auto", scale: float = 1.0, backend: str | None = None, **options: Any) -> "Objective":
@@ -31,16 +35,18 @@ def objective(loss: Any, *, hessian: str | float = "auto", scale: float = 1.0, b
 
     hessian: the second derivative of each sample's loss by each of its scores, by which a booster divides.
 
-    * "auto": the exact one; but 1 where it is 0 or negative and the slope is not, or less than a millionth of the slope, because no step could be
-      taken there: mean_absolute_error, huber beyond δ, log_cosh far out, hinge. That is gradient descent, and what LightGBM does for l1 and huber.
+    * "auto": the exact one, and that of Gauss and Newton where the exact one is negative, 0 or next to nothing (less than 1/10000 of the slope), so
+      that no step could be taken: mean_absolute_error, huber beyond δ, log_cosh far out, hinge. With r = √loss for the residual it is 2 r'², slope² /
+      (2 · loss), which has the scale of the labels; no loss counts as less than a tenth of the mean, because r' has no bound near 0.
     * "exact": whatever it is.
-    * "ones": 1 everywhere.
-    * a positive number: the exact one, but at least that.
+    * "gauss_newton": that of Gauss and Newton wherever it is the larger one. Steps are shorter and safer for a loss that grows like a line, such as
+      log_cosh, far from the labels.
+    * a positive number: the exact one, but at least that. 1.0 is what LightGBM takes for l1 and huber.
 
     scale: what the loss is multiplied by. Both libraries descend half of the squared error: ``objective("mse", scale=0.5)`` is theirs.
     backend: who differentiates, "torch", "jax" or "tensorflow"; None for the selected backend, or else one that is imported, or else installed.
 
-    Labels are one number per sample, class ids where there are classes, and need not be one-hot; scores are (N,) or, for K classes or outputs, (N, K).
+    Labels are one number per sample, class ids where there are classes, never one-hot; scores are (N,) or, for K classes or outputs, (N, K).
     Gradient and Hessian, in float64, are shaped like the scores, and multiplied by the samples' weights. Raises ValueError for an unknown name or
     choice, a loss whose samples interact, labels that are not finite, ids out of range; TypeError for what is no loss; ImportError where no framework
     that differentiates is installed.
@@ -59,14 +65,17 @@ def objective(loss: Any, *, hessian: str | float = "auto", scale: float = 1.0, b
         bound = bound._replace(options=tuple(sorted({**dict(bound.options), **raw}.items())))
     if bound.definition.interacting:
         raise ValueError(f"{name}: the samples of this loss interact, and a booster takes one gradient and one second derivative per sample")
-    chosen = hessian if isinstance(hessian, str) else not isinstance(hessian, bool) and np.isfinite(hessian) and hessian > 0
-    if not chosen or (isinstance(hessian, str) and hessian not in _CHOICES):
+    if hessian not in _CHOICES and not _is_positive(hessian):
         raise ValueError(f"{name}: hessian must be one of {', '.join(map(repr, _CHOICES))} or a positive number, got {hessian!r}")
-    if not (np.isfinite(scale) and scale > 0):
+    if not _is_positive(scale):
         raise ValueError(f"{name}: scale must be a positive number, got {scale!r}")
     if backend is not None and not dispatch.get_backend(backend).differentiable:
         raise ValueError(f"{name}: {backend} has no gradients: choose torch, jax or tensorflow")
     return Objective(bound, hessian, scale, None if backend is None else dispatch.canonical(backend))
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,40 +106,42 @@ class Objective:
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             where = int(np.flatnonzero(~np.isfinite(labels.ravel()))[0])
             raise ValueError(f"{self.__name__}: y_true holds {labels.ravel()[where]} at index {where}: a label has to be a finite number")
-        gradient, exact = self._derivatives(*aligned(self.bound.definition, labels, scores))
+        losses, gradient, exact = self._derivatives(*aligned(self.bound.definition, labels, scores))
         factor = np.full(len(scores), self.scale)
         if sample_weight is not None and np.size(sample_weight) > 0:
             factor = factor * numbers(self.__name__, "sample_weight", sample_weight).reshape(len(scores))
         factor = factor.reshape(-1, *(1,) * (scores.ndim - 1))
-        gradient, exact = gradient.reshape(scores.shape), exact.reshape(scores.shape)
-        return factor * gradient, factor * self._curvature(gradient, exact)
+        gradient, curvature = gradient.reshape(scores.shape), self._curvature(losses, gradient, exact).reshape(scores.shape)
+        return factor * gradient, factor * curvature
 
-    def _curvature(self, gradient: Array, exact: Array) -> Array:
-        if self.hessian == "auto":
-            # A sample that has neither slope nor curvature has no say.
-            return np.where(exact * _LONGEST_STEP >= np.abs(gradient), exact, 1.0)
-        if self.hessian == "ones":
-            return np.ones_like(exact)
-        return exact if isinstance(self.hessian, str) else np.maximum(exact, self.hessian)
+    def _curvature(self, losses: Array, gradient: Array, exact: Array) -> Array:
+        if self.hessian == "exact":
+            return exact
+        if not isinstance(self.hessian, str):
+            return np.maximum(exact, self.hessian)
+        squares = np.maximum(losses, _SMALLEST_PART * losses.mean())[:, np.newaxis]
+        # A loss below 0 is no square of anything.
+        gauss_newton = np.divide(np.square(gradient), 2 * squares, out=np.ones_like(gradient), where=squares > 0)
+        if self.hessian == "gauss_newton":
+            return np.maximum(exact, gauss_newton)
+        return np.where(exact * _LONGEST_STEP >= np.abs(gradient), exact, gauss_newton)
 
-    def _derivatives(self, y_true: Array, y_pred: Array) -> tuple[Array, Array]:
+    def _derivatives(self, y_true: Array, y_pred: Array) -> tuple[Array, Array, Array]:
+        """The losses, their slopes and their curvatures."""
         ops = self._ops()
         with ops.double_precision():
             options = tuple(self.bound.complete().items())
             true, pred = ops.asarray(y_true), ops.asarray(y_pred)
+            # Not inside a compiler, where no value can be looked at.
+            losses = evaluate(self.bound.definition, true, pred, dict(options)).values
+            step: Callable[..., Any] = functools.partial(_derivatives, ops, self.bound, options)
             if ops.name == "jax":
-                # Op by op, JAX takes longer to differentiate than to compile; but inside a compiler no value can be looked at.
-                evaluate(self.bound.definition, true, pred, dict(options))
-                try:
-                    step = _compiled(ops, self.bound, options)
-                except TypeError:
-                    # An option of a user's own cannot be hashed.
-                    step = functools.partial(_derivatives, ops, self.bound, options)
-                found = step(true, pred)
-            else:
-                found = _derivatives(ops, self.bound, options, true, pred)
-            gradient, curvature = (np.asarray(ops.to_numpy(tensor)) for tensor in found)
-        return gradient, curvature
+                # Op by op, JAX takes longer to differentiate than to compile. (An option of a user's own may not be hashable.)
+                with suppress(TypeError):
+                    step = _compiled(ops.name, self.bound, options)
+            gradient, exact = step(true, pred)
+            losses, gradient, exact = (np.asarray(ops.to_numpy(tensor)) for tensor in (losses, gradient, exact))
+        return losses, gradient, exact
 
     def _ops(self) -> Ops:
         name = self.backend or self.bound.pinned or dispatch.selected()[0]
@@ -143,5 +154,6 @@ def _derivatives(ops: Ops, bound: Bound, options: tuple[tuple[str, Any], ...], y
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(ops: Ops, bound: Bound, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+def _compiled(backend: str, bound: Bound, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    ops = dispatch.adapter(backend)
     return ops.compile(functools.partial(_derivatives, ops, bound, options))

@@ -31,8 +31,8 @@ def metric(loss: Any, *, labels: Any = None, **options: Any) -> "Metric":
     loss: a name, a loss function, class or object, your own too; ``options`` are those of the loss. An object that sums keeps its sum; one that
     reduces nothing is a ValueError.
     labels: the classes in the order of y_pred's columns, ``estimator.classes_``. Without them numbers are class ids where they can be (0 and 1, or
-    0 … C − 1), and anything else, such as strings, is the sorted classes of y_true, as in ``sklearn.metrics.log_loss``; ValueError where these are not
-    as many as y_pred's columns.
+    0 … C − 1), and anything else, such as strings, is one of the sorted classes of y_true, as in ``sklearn.metrics.log_loss``; ValueError where
+    these are not as many as y_pred's columns.
 
     y_true and y_pred are arrays, lists, tensors, or columns of pandas and polars. N numbers are N samples. Labels of classes need not be one-hot; of
     two classes, y_pred may be the probability or score of the second alone, (N,), or both, (N, 2).
@@ -93,7 +93,8 @@ class Metric:
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
         """The loss, a Python float."""
         definition, options = self.bound.definition, self.bound.complete()
-        pred = numbers(self.__name__, "y_pred", y_pred)
+        # scikit-learn's own metrics are computed in float64 too.
+        pred = numbers(self.__name__, "y_pred", y_pred).astype(np.float64)
         true, pred = aligned(definition, *self._as_numbers(y_true, pred, options))
         losses = evaluate(definition, true, pred, options, sample_weight, pinned=self.bound.pinned)
         return float(losses.ops.to_numpy(losses.reduced(self.reduction)))
@@ -108,8 +109,11 @@ class Metric:
             return numbers(self.__name__, "y_true", y_true), y_pred
         if classes and (y_pred.ndim == 1 or y_pred.shape[1:] == (1,)):
             second = y_pred.reshape(-1)
-            first = np.zeros_like(second) if _response_method(self.bound) == "decision_function" else 1 - second
-            y_pred = np.column_stack([first, second])
+            if _response_method(self.bound) == "decision_function":
+                # Their difference is the score, and no maximum with 0, which categorical_hinge takes, changes it.
+                y_pred = np.column_stack([np.maximum(-second, 0), np.maximum(second, 0)])
+            else:
+                y_pred = np.column_stack([1 - second, second])
         elif yes_or_no and y_pred.ndim == 2 and y_pred.shape[1] == 2:
             y_pred = y_pred[:, 1] - y_pred[:, 0] if _response_method(self.bound) == "decision_function" else y_pred[:, 1]
         ids = self._ids(labels.reshape(-1), y_pred.shape[1] if classes else 2, options)
