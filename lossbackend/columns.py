@@ -49,8 +49,13 @@ def bind(loss: Any, options: Mapping[str, Any]) -> Bound:
     given = {**(found._options if isinstance(found, Loss) else {}), **options}
     # Complains of what is unknown or missing.
     definition.complete(given)
-    kept = {name: definition.constant(name, value) for name, value in given.items() if not (name in definition.epsilons and value is None)}
+    # Without the defaults, so that an object and its function are equal, and an epsilon of None is asked for at each call.
+    kept = {name: definition.constant(name, value) for name, value in given.items() if not _is_default(definition, name, value)}
     return Bound(function, tuple(sorted(kept.items())), found.pinned)
+
+
+def _is_default(definition: Definition, option: str, value: Any) -> bool:
+    return option in definition.defaults and not isinstance(value, np.ndarray) and bool(value == definition.defaults[option])
 
 
 def numbers(loss: str, argument: str, value: Any) -> Array:
