@@ -19,13 +19,13 @@ _RAW = ("from_logits", "log_input")
 
 # A sample whose own Newton step is longer than this has no curvature to speak of: a straight line, or what is left of an exponential.
 _LONGEST_STEP = 1e4
-# Near 0 a residual says nothing of the scale of the labels, which a part of the mean loss does.
+# Near 0 a residual says nothing of the loss_weight of the labels, which a part of the mean loss does.
 _SMALLEST_PART = 0.1
 
 _CHOICES = ("auto", "exact", "gauss_newton")
 
 
-def objective(loss: Any, *, hessian: str | float = "auto", scale: float = 1.0, backend: str | None = None, **options: Any) -> "Objective":
+def objective(loss: Any, *, hessian: str | float = "auto", loss_weight: float = 1.0, backend: str | None = None, **options: Any) -> "Objective":
     """The objective of a loss, for ``XGBRegressor(objective=...)``, ``xgb.train(obj=...)``, ``LGBMRegressor(objective=...)`` and LightGBM's
     ``params={"objective": ...}``; their classifiers too.
 
@@ -37,13 +37,13 @@ def objective(loss: Any, *, hessian: str | float = "auto", scale: float = 1.0, b
 
     * "auto": the exact one, and that of Gauss and Newton where the exact one is negative, 0 or next to nothing (less than 1/10000 of the slope), so
       that no step could be taken: mean_absolute_error, huber beyond δ, log_cosh far out, hinge. With r = √loss for the residual it is 2 r'², slope² /
-      (2 · loss), which has the scale of the labels; no loss counts as less than a tenth of the mean, because r' has no bound near 0.
+      (2 · loss), which has the loss_weight of the labels; no loss counts as less than a tenth of the mean, because r' has no bound near 0.
     * "exact": whatever it is.
     * "gauss_newton": that of Gauss and Newton wherever it is the larger one. Steps are shorter and safer for a loss that grows like a line, such as
       log_cosh, far from the labels.
     * a positive number: the exact one, but at least that. 1.0 is what LightGBM takes for l1 and huber.
 
-    scale: what the loss is multiplied by. Both libraries descend half of the squared error: ``objective("mse", scale=0.5)`` is theirs.
+    loss_weight: what the loss is multiplied by. Both libraries descend half of the squared error: ``objective("mse", loss_weight=0.5)`` is theirs.
     backend: who differentiates, "torch", "jax" or "tensorflow"; None for the selected backend, or else one that is imported, or else installed.
 
     Labels are one number per sample, class ids where there are classes, never one-hot; scores are (N,) or, for K classes or outputs, (N, K).
@@ -67,11 +67,11 @@ def objective(loss: Any, *, hessian: str | float = "auto", scale: float = 1.0, b
         raise ValueError(f"{name}: the samples of this loss interact, and a booster takes one gradient and one second derivative per sample")
     if hessian not in _CHOICES and not _is_positive(hessian):
         raise ValueError(f"{name}: hessian must be one of {', '.join(map(repr, _CHOICES))} or a positive number, got {hessian!r}")
-    if not _is_positive(scale):
-        raise ValueError(f"{name}: scale must be a positive number, got {scale!r}")
+    if not _is_positive(loss_weight):
+        raise ValueError(f"{name}: loss_weight must be a positive number, got {loss_weight!r}")
     if backend is not None and not dispatch.get_backend(backend).differentiable:
         raise ValueError(f"{name}: {backend} has no gradients: choose torch, jax or tensorflow")
-    return Objective(bound, hessian, scale, None if backend is None else dispatch.canonical(backend))
+    return Objective(bound, hessian, loss_weight, None if backend is None else dispatch.canonical(backend))
 
 
 def _is_positive(value: Any) -> bool:
@@ -84,7 +84,7 @@ class Objective:
 
     bound: Bound
     hessian: str | float
-    scale: float
+    loss_weight: float
     backend: str | None
 
     @property
@@ -92,7 +92,7 @@ class Objective:
         return self.bound.definition.name
 
     def __repr__(self) -> str:
-        others = {"hessian": "auto", "scale": 1.0, "backend": None}
+        others = {"hessian": "auto", "loss_weight": 1.0, "backend": None}
         given = dict(self.bound.options) | {name: getattr(self, name) for name, default in others.items() if getattr(self, name) != default}
         return f"objective({', '.join([self.__name__, *(f'{name}={value!r}' for name, value in given.items())])})"
 
@@ -107,7 +107,7 @@ class Objective:
             where = int(np.flatnonzero(~np.isfinite(labels.ravel()))[0])
             raise ValueError(f"{self.__name__}: y_true holds {labels.ravel()[where]} at index {where}: a label has to be a finite number")
         losses, gradient, exact = self._derivatives(*aligned(self.bound.definition, labels, scores))
-        factor = np.full(len(scores), self.scale)
+        factor = np.full(len(scores), self.loss_weight)
         if sample_weight is not None and np.size(sample_weight) > 0:
             factor = factor * numbers(self.__name__, "sample_weight", sample_weight).reshape(len(scores))
         factor = factor.reshape(-1, *(1,) * (scores.ndim - 1))
@@ -121,10 +121,10 @@ class Objective:
             return np.maximum(exact, self.hessian)
         squares = np.maximum(losses, _SMALLEST_PART * losses.mean())[:, np.newaxis]
         # A loss below 0 is no square of anything.
-        gauss_newton = np.divide(np.square(gradient), 2 * squares, out=np.ones_like(gradient), where=squares > 0)
+        gauss_newton: Array = np.divide(np.square(gradient), 2 * squares, out=np.zeros_like(gradient), where=squares > 0)
         if self.hessian == "gauss_newton":
             return np.maximum(exact, gauss_newton)
-        return np.where(exact * _LONGEST_STEP >= np.abs(gradient), exact, gauss_newton)
+        return np.where(exact * _LONGEST_STEP >= np.abs(gradient), exact, np.where(gauss_newton > 0, gauss_newton, 1.0))
 
     def _derivatives(self, y_true: Array, y_pred: Array) -> tuple[Array, Array, Array]:
         """The losses, their slopes and their curvatures."""

@@ -80,7 +80,7 @@ def test_models_of_frames(diabetes, tumours):
     model = LogisticRegression().fit(tumours[0], labels)
     expected = metrics.log_loss(labels, model.predict_proba(tumours[0]))
     assert scorer("bce")(model, tumours[0], labels) == pytest.approx(-expected, rel=1e-5)
-    booster = xgb.XGBRegressor(objective=objective("mse", scale=0.5), n_estimators=5, base_score=0.5, n_jobs=1).fit(features, target)
+    booster = xgb.XGBRegressor(objective=objective("mse", loss_weight=0.5), n_estimators=5, base_score=0.5, n_jobs=1).fit(features, target)
     builtin = xgb.XGBRegressor(n_estimators=5, base_score=0.5, n_jobs=1).fit(features, target)
     np.testing.assert_allclose(booster.predict(features), builtin.predict(features), rtol=1e-5, atol=1e-6)
     gradient, _ = objective("mse")(target, target + 1.0)

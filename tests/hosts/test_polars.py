@@ -30,7 +30,7 @@ def test_missing_values_and_strings():
     missing = pl.Series([1.0, None])
     assert np.isnan(lb.mse(missing, missing))
     for column in (pl.Series(["a", "b"]), pl.Series(["a", "b"], dtype=pl.Categorical), pl.Series([1, 2]).cast(pl.Decimal(10, 2))):
-        with pytest.raises(TypeError, match="mean_squared_error: y_pred must hold real numbers, got dtype .*: make numbers of it"):
+        with pytest.raises(TypeError, match=r"mean_squared_error: y_pred must hold real numbers, got dtype .*: make numbers of it"):
             lb.mse(column, column)
 
 

@@ -54,7 +54,7 @@ def test_squared_error(diabetes, same_curve, weighted):
     features, target = diabetes
     data = xgb.DMatrix(features, target, weight=weights_of(features) if weighted else None)
     own = train({"objective": "reg:squarederror", "eval_metric": "rmse"}, data, 25)
-    assert_same(train({"eval_metric": "rmse"}, data, 25, objective("mse", scale=0.5)), own, data, same_curve)
+    assert_same(train({"eval_metric": "rmse"}, data, 25, objective("mse", loss_weight=0.5)), own, data, same_curve)
     # The whole square under twice the penalties is the same.
     doubled = {"lambda": 2.0, "min_child_weight": 2.0}
     assert_same(train({"eval_metric": "rmse", **doubled}, data, 25, objective("mse")), own, data, same_curve)
