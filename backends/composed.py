@@ -162,6 +162,12 @@ class ComposedOps(Ops):
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f"the {self.name} backend has no gradients")
 
+    def grad_and_curvature(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        columns = range(self.shape(x)[-1])
+        # Rows do not interact: the slope of the sum of a column has in that column the second derivatives, one for each row.
+        second = [self.value_and_grad(lambda x, k=k: self.value_and_grad(function, x)[1][:, k], x)[1][:, k : k + 1] for k in columns]  # type: ignore[misc]
+        return self.value_and_grad(function, x)[1], self.concat(second, axis=-1)
+
     def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return function
 

@@ -197,6 +197,15 @@ class TorchOps(ComposedOps):
         (gradient,) = torch.autograd.grad(value.sum(), x)
         return value.detach(), gradient
 
+    def grad_and_curvature(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+        if not gradient.requires_grad:
+            return gradient, torch.zeros_like(gradient)
+        # One graph for all columns.
+        slopes = [torch.autograd.grad(gradient[:, k].sum(), x, retain_graph=True, materialize_grads=True)[0][:, k] for k in range(x.shape[-1])]
+        return gradient.detach(), torch.stack(slopes, dim=-1)
+
     def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return torch.compile(function, fullgraph=True)  # type: ignore[no-any-return]
 

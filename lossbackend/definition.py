@@ -511,7 +511,8 @@ def neutral_array(loss: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
     if array.dtype.kind == "V" and array.dtype.name.startswith(("bfloat", "float")):
         return array.astype(np.float32)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{loss}: {argument} must hold real numbers, got dtype {array.dtype}")
+        hint = ": make numbers of it, columns of strings by their class ids, columns of several nullable types by .astype(float)"
+        raise TypeError(f"{loss}: {argument} must hold real numbers, got dtype {array.dtype}{hint if array.dtype.kind in 'OUS' else ''}")
     return array
 
 

@@ -242,6 +242,10 @@ class Ops(Protocol):
         """A function's value at ``x``, and the gradient of the sum of its entries."""
         ...
 
+    def grad_and_curvature(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """∂/∂x and ∂²/∂x², entry by entry, of the sum of a function's entries at ``x`` of shape (N, K), whose N rows do not interact."""
+        ...
+
     def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """``function`` compiled as a whole by the framework's own compiler; ``function`` itself where there is none."""
         ...

@@ -78,12 +78,12 @@ class Transformed:
         """The loss, or (loss, gradient)."""
         arguments = self._bind(args, given)
         ops, like = dispatch.resolve(self.__name__, arguments, getattr(self.loss, "pinned", None))
-        lender = _lender(self.__name__) if self.gradient and not ops.differentiable else ops
-        if lender is ops:
+        borrowed = lender(self.__name__) if self.gradient and not ops.differentiable else ops
+        if borrowed is ops:
             return self._run(ops, arguments, like)
-        with lender.double_precision():
-            results = self._run(lender, arguments, like)
-            return tuple(lender.to_numpy(result)[()] for result in results)
+        with borrowed.double_precision():
+            results = self._run(borrowed, arguments, like)
+            return tuple(borrowed.to_numpy(result)[()] for result in results)
 
     def _run(self, ops: Ops, arguments: dict[str, Any], like: Tensor | None) -> Any:
         # Op by op, JAX differentiates slower than it compiles. Inside another compiler or transform there is nothing to compile.
@@ -192,7 +192,7 @@ def _in_floats(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array.astype(np.float64) if array.dtype.kind in "iu" else array
 
 
-def _lender(loss: str) -> Ops:
+def lender(loss: str) -> Ops:
     """The adapter that differentiates for NumPy."""
     imported = [name for name in _LENDERS if name in sys.modules]
     for name in (*imported, *_LENDERS):

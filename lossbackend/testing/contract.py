@@ -74,6 +74,20 @@ class _Contract:
         if not np.allclose(np.where(pinned, got, 0.0), wanted, rtol=8 * self.ulp, atol=0, equal_nan=True):
             self.breaches.append(f"gradient of {what} at {at}: {got.tolist()}, expected {expected}")
 
+    def curvature(self) -> None:
+        ops = self.ops
+        if not ops.differentiable:
+            return
+        cases: list[tuple[str, Callable[[Tensor], Tensor], Any, Any, Any]] = [
+            ("cubes", lambda t: ops.sum(t * ops.square(t), axis=-1), [[1.0, -2.0], [3.0, 0.0]], [[3, 12], [27, 0]], [[6, -12], [18, 0]]),
+            ("logsumexp", lambda t: ops.logsumexp(t), [[0.0, 0.0], [1.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]], [[0.25, 0.25], [0.25, 0.25]]),
+            ("abs", lambda t: ops.mean(ops.abs(t), axis=-1), [[2.0], [-1.0]], [[1], [-1]], [[0], [0]]),
+        ]
+        for what, function, at, slopes, curvatures in cases:
+            first, second = ops.grad_and_curvature(function, self.tensor(at))
+            self.expect(f"slope of {what}", first, np.array(slopes, float), ulps=8)
+            self.expect(f"curvature of {what}", second, np.array(curvatures, float), ulps=8)
+
     def elementwise(self) -> None:
         ops = self.ops
         for name, points in _POINTS.items():
@@ -240,7 +254,14 @@ def check_backend(ops: Ops | str) -> None:
         contract = _Contract(ops, dtype)
         # Infinities and NaN are the point here: NumPy need not warn of them.
         with np.errstate(all="ignore"):
-            for part in (contract.elementwise, contract.selecting, contract.reducing, contract.classes, contract.shapes_and_types):
+            for part in (
+                contract.elementwise,
+                contract.selecting,
+                contract.reducing,
+                contract.classes,
+                contract.shapes_and_types,
+                contract.curvature,
+            ):
                 try:
                     part()
                 except Exception as error:
