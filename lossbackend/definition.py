@@ -525,6 +525,12 @@ def neutral_array(loss: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
             raise TypeError(f"{loss}: {argument} is a {type(value).__name__} of {inside} tensors: stack them into one tensor")
         if isinstance(value, getattr(sys.modules.get("keras"), "Variable", ())):
             raise TypeError(f"{loss}: {argument} is a keras.Variable: pass the tensor that it holds, its .value")
+        tensorflow = sys.modules.get("tensorflow")
+        if isinstance(value, (getattr(tensorflow, "RaggedTensor", ()), getattr(tensorflow, "SparseTensor", ()))):
+            raise TypeError(
+                f"{loss}: {argument} is a {type(value).__name__}, which has no entry in every place: make it dense with ragged.to_tensor() or "
+                "tf.sparse.to_dense, and give mask= to a loss object for the samples that this adds"
+            )
         try:
             array = np.asarray(value)
         except Exception as error:

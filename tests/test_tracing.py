@@ -182,6 +182,16 @@ def test_tensorflow_with_no_dimension_known(tf, name, y_true, y_pred, options):
     assert_close(function(y, p), exact(name, y_true, y_pred, options))
 
 
+def test_tensors_without_an_entry_in_every_place_are_a_clear_error(tf):
+    ragged, sparse = tf.ragged.constant([[1.0, 2.0], [3.0]]), tf.sparse.from_dense(tf.eye(2))
+    for values, kind in ((ragged, "RaggedTensor"), (sparse, "SparseTensor")):
+        for y_true, y_pred, argument in ((values, values, "y_pred"), (values, tf.eye(2), "y_true"), (tf.eye(2), values, "y_pred")):
+            with pytest.raises(TypeError, match=f"mean_squared_error: {argument} is a {kind}, .*to_tensor.*mask="):
+                lb.mse(y_true, y_pred)
+            with pytest.raises(TypeError, match=f"mean_squared_error: {argument} is a {kind}, .*to_tensor.*mask="):
+                tf.function(lb.mse, autograph=False)(y_true, y_pred)
+
+
 def test_tensorflow_of_unknown_rank_is_a_clear_error(tf):
     function = tf.function(lb.mse, input_signature=[tf.TensorSpec(None), tf.TensorSpec(None)])
     with pytest.raises(ValueError, match="unknown rank"):

@@ -15,7 +15,7 @@ import pytest
 import lossbackend as lb
 import lossbackend.jax as lj
 
-pytestmark = pytest.mark.host("JAX", "jax", "`loss(y_true, y_pred).mean()` inside `jax.jit`, `jax.grad`, `jax.vmap` ...; a loss object as any argument")
+pytestmark = pytest.mark.host("JAX", "jax", "`loss(y_true, y_pred).mean()` in `jax.jit`, `jax.grad`, `jax.vmap` ...; a loss object as any argument")
 
 
 def initial(features, outputs, seed=0):
