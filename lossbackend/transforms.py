@@ -52,9 +52,7 @@ class Transformed:
     """What ``jit`` and ``value_and_grad`` return."""
 
     def __init__(self, loss: Any, compiled: bool, gradient: bool) -> None:
-        definition = getattr(getattr(type(loss), "function", loss), "definition", None)
-        if not isinstance(definition, Definition):
-            raise TypeError(f"{'value_and_grad' if gradient else 'jit'}: expected a loss function or a loss object, got {loss!r}")
+        definition = definition_of("value_and_grad" if gradient else "jit", loss)
         if gradient and getattr(loss, "reduction", "mean") in (None, "none"):
             raise ValueError(f"value_and_grad: {loss!r} reduces nothing, and a gradient is that of one number: choose another reduction")
         self.loss = loss
@@ -181,6 +179,14 @@ class Transformed:
             function.__code__ = function.__code__.replace(co_name=self.__name__, co_qualname=self.__name__)
             self._steps[key] = ops.compile(function)
         return self._steps[key]
+
+
+def definition_of(caller: str, loss: Any) -> Definition:
+    """The definition of a loss function or a loss object; TypeError for anything else."""
+    definition = getattr(getattr(type(loss), "function", loss), "definition", None)
+    if not isinstance(definition, Definition):
+        raise TypeError(f"{caller}: expected a loss function or a loss object, got {loss!r}")
+    return definition
 
 
 def _frozen(value: Any) -> Any:

@@ -31,7 +31,7 @@ ALLOWED = {
     "losses.regression": {"definition", "ops"},
     "losses.margin": {"definition", "ops"},
     "losses.probabilistic": {"definition", "ops"},
-    "losses.objects": {"definition", "losses", "ops", "options", "reduction"},
+    "losses.objects": {"definition", "dispatch", "losses", "ops", "options", "reduction"},
     "backends.composed": {"ops"},
     "backends.blocks": {"ops"},
     **{
@@ -200,3 +200,33 @@ def test_a_users_loss_gets_every_guarantee(backend):
         power_error(backend.tensor(y), backend.tensor(p), exponant=2)
     with pytest.raises(ValueError, match="power_error: y_true and y_pred must have the same shape"):
         power_error(backend.tensor(y), backend.tensor(p[:1]), 2.0)
+
+
+def test_which_losses_are_means_of_their_entries():
+    """Known from the formulas; of a user's it is found out, with other options than the defaults where there are none."""
+    others = {"categorical_crossentropy", "sparse_categorical_crossentropy", "categorical_hinge", "cosine_similarity", "kl_divergence"}
+    assert {name for name, function in registry.functions().items() if not function.definition.elementwise} == others
+
+    @lb.loss
+    def quantile(ops, y_true, y_pred, q):
+        error = y_true - y_pred
+        return ops.mean(ops.maximum(q * error, (q - 1.0) * error), axis=-1)
+
+    @lb.loss
+    def total(ops, y_true, y_pred):
+        return ops.sum(ops.square(y_pred - y_true), axis=-1)
+
+    @lb.loss
+    def huber_of_the_root(ops, y_true, y_pred):
+        """Elementwise while errors are small."""
+        root = ops.sqrt(ops.mean(ops.square(y_pred - y_true), axis=-1))
+        return ops.where(root < 1.0, 0.5 * ops.square(root), root - 0.5)
+
+    @lb.loss
+    def first_two(ops, y_true, y_pred):
+        return ops.abs(y_pred[..., 0] - y_true[..., 1])
+
+    with lb.checked():
+        assert quantile.definition.elementwise is True
+        for function in (total, huber_of_the_root, first_two):
+            assert function.definition.elementwise is False

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import conftest
 import numpy as np
@@ -181,6 +182,16 @@ def test_tensorflow_with_no_dimension_known(tf, name, y_true, y_pred, options):
     assert_close(function(y, p), exact(name, y_true, y_pred, options))
 
 
+def test_tensors_without_an_entry_in_every_place_are_a_clear_error(tf):
+    ragged, sparse = tf.ragged.constant([[1.0, 2.0], [3.0]]), tf.sparse.from_dense(tf.eye(2))
+    for values, kind in ((ragged, "RaggedTensor"), (sparse, "SparseTensor")):
+        for y_true, y_pred, argument in ((values, values, "y_pred"), (values, tf.eye(2), "y_true"), (tf.eye(2), values, "y_pred")):
+            with pytest.raises(TypeError, match=f"mean_squared_error: {argument} is a {kind}, .*to_tensor.*mask="):
+                lb.mse(y_true, y_pred)
+            with pytest.raises(TypeError, match=f"mean_squared_error: {argument} is a {kind}, .*to_tensor.*mask="):
+                tf.function(lb.mse, autograph=False)(y_true, y_pred)
+
+
 def test_tensorflow_of_unknown_rank_is_a_clear_error(tf):
     function = tf.function(lb.mse, input_signature=[tf.TensorSpec(None), tf.TensorSpec(None)])
     with pytest.raises(ValueError, match="unknown rank"):
@@ -340,7 +351,10 @@ def test_a_second_value_of_an_option(torch):
         assert_close(compiled(y, p, delta), exact("huber", REAL, LOGITS, {"delta": delta}))
 
 
-def test_an_object_made_inside_a_compiled_function(torch):
+def test_an_object_made_inside_a_compiled_function(torch, monkeypatch):
+    # As if it were the first of its class. JAX, if it is imported too, is told of it later: Dynamo cannot follow that.
+    monkeypatch.setattr("lossbackend.losses.objects._STATIC", set())
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(tree_util=SimpleNamespace(register_static=None)))
     compiled = torch.compile(lambda y, p: lb.Huber(0.25)(y, p), fullgraph=True, backend="eager")
     assert_close(compiled(torch.tensor(REAL), torch.tensor(LOGITS)), exact("huber", REAL, LOGITS, {"delta": 0.25}).mean())
 

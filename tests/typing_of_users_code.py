@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 import lossbackend as lb
+import lossbackend.jax as lj
 import lossbackend.torch as lt
 from lossbackend import losses
 
@@ -26,6 +27,8 @@ def user(y: Array, p: Array) -> None:
     assert_type(charbonnier(y, p, scale=1.0), Array)
     assert_type(lb.Huber(delta=2.0, reduction="sum")(y, p, sample_weight=y), Array)
     assert_type(lb.Huber(2.0).delta, float)
+    assert_type(lj.optax_style(lb.huber)(p, y, delta=2.0), Array)
+    assert_type(lj.optax_style(charbonnier)(logits=p, labels=y), Array)
     # A mistake is one before the program runs.
     lb.huber(y, p, delta="2")  # type: ignore[arg-type]
     lb.huber(y)  # type: ignore[call-arg]

@@ -1,13 +1,17 @@
 """The loss classes: a loss function, its options, and a reduction to one number.
 
-They are frozen dataclasses, hence equal when their options are, hashable (a static argument of jax.jit), picklable, and readable in print.
+They are frozen dataclasses, hence equal when their options are, hashable (a static argument of jax.jit, and a pytree without leaves as any other
+argument), picklable, and readable in print.
 """
 
+import contextlib
+import sys
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, Field, dataclass, fields, is_dataclass
 from types import FunctionType
 from typing import Any, ClassVar, Self, TypeVar
 
+from lossbackend import dispatch
 from lossbackend.definition import Definition, evaluate
 from lossbackend.losses import margin, probabilistic, regression
 from lossbackend.options import ClassId, ClassWeight, Epsilon, Labels, PosWeight
@@ -69,6 +73,11 @@ class Loss:
             marker = {} if KW_ONLY in own.values() else {"_": KW_ONLY}
             added = {name: Loss.__annotations__[name] for name in ("reduction", "name") if name not in own}
             cls.__annotations__ = {**own, **marker, **added}
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        # Not when the class is made: it may be before JAX is imported, and a decorator may register it yet. A copy and a pickle come by here too.
+        register_static(cls)
+        return super().__new__(cls)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # A dataclass has an __init__ of its own: only what is none comes here.
@@ -153,6 +162,21 @@ class Loss:
         if unknown:
             raise ValueError(f"{cls.__name__}: the config has unknown entries {unknown} (known: {known})")
         return cls(**config)
+
+
+# Of these classes JAX has been told.
+_STATIC: set[type[Any]] = set()
+
+
+def register_static(cls: type[Any]) -> None:
+    """Objects of the class are pytrees of JAX without leaves, constants that it compares by value: known to it from here on, if it is imported."""
+    tree_util = getattr(sys.modules.get("jax"), "tree_util", None)
+    if tree_util is None or dispatch.compiling() or cls in _STATIC:
+        return
+    # What the author of the class has registered stays.
+    with contextlib.suppress(ValueError):
+        tree_util.register_static(cls)
+    _STATIC.add(cls)
 
 
 def _with_own_code(function: Any, owner: str) -> Any:
