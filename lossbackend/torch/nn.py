@@ -134,7 +134,10 @@ class Criterion(torch.nn.Module):
                 value = self.definition.check(option, value)
             if isinstance(value, tuple) and value and isinstance(value[0], tuple):
                 raise ValueError(f"{type(self).__name__}: {attribute} must be one number per class, a dict does not say how many there are")
-            value = torch.tensor(value, dtype=torch.get_default_dtype())
+            try:
+                value = torch.tensor(value, dtype=torch.get_default_dtype())
+            except (TypeError, ValueError, RuntimeError):
+                raise TypeError(f"{type(self).__name__}: {attribute} must be a tensor or numbers, got {value!r}") from None
         self.register_buffer(attribute, value)
 
     def extra_repr(self) -> str:
@@ -150,6 +153,8 @@ class Criterion(torch.nn.Module):
         for argument, value in (("input", input), ("target", target)):
             if not isinstance(value, torch.Tensor):
                 raise TypeError(f"{name}: {argument} must be a torch tensor, got {type(value).__name__}")
+        if definition.sparse and target.is_floating_point() and not input.is_floating_point():
+            raise ValueError(f"{name}: criteria take (input, target), predictions first; the input holds {input.dtype}, the target {target.dtype}")
         if not torch.compiler.is_compiling() and target.requires_grad and not (input.requires_grad or self.symmetric) and torch.is_grad_enabled():
             # No error, because a learned label is one too, as in a reversed Kullback–Leibler divergence.
             warnings.warn(f"{name}: the target requires a gradient and the input does not; criteria take (input, target)", stacklevel=4)
@@ -165,6 +170,8 @@ class Criterion(torch.nn.Module):
             losses = evaluate(definition, target, input, options, rescaling, pinned="torch").reduced(reduction)
             return losses.reshape(shape) if reduction == "none" else losses
         axis = min(1, len(shape) - 1) if self.axis is None else self.axis
+        if shape and not -len(shape) <= axis < len(shape):
+            raise ValueError(f"{name}: axis {axis} is out of range for input of shape {shape}")
         if "axis" in definition.options:
             options["axis"] = axis
         elif target.dim() == len(shape) or definition.sparse:

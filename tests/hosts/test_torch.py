@@ -347,6 +347,13 @@ def test_mistakes_have_clear_errors():
         nn.Huber(delta=-1.0)
     with pytest.raises(TypeError, match="CosineSimilarity: axis must be an int"):
         nn.CosineSimilarity(axis=1.5)
+    for cls in (nn.CosineSimilarity, nn.KLDivergence, nn.MeanSquaredError):
+        with pytest.raises(ValueError, match=rf"{cls.__name__}: axis 2 is out of range for input of shape \(2, 3\)"):
+            cls(axis=2)(torch.ones(2, 3), torch.ones(2, 3))
+    with pytest.raises(TypeError, match="BinaryCrossentropy: weight must be a tensor or numbers, got 'mean'"):
+        nn.BinaryCrossentropy("mean")
+    with pytest.raises(ValueError, match=r"SparseCategoricalCrossentropy: criteria take \(input, target\), predictions first"):
+        nn.SparseCategoricalCrossentropy()(torch.tensor([0, 1]), torch.ones(2, 3))
     with pytest.raises(ValueError, match="CategoricalCrossentropy: weight must be one number per class"):
         nn.CategoricalCrossentropy({0: 1.0})
     with pytest.raises(ValueError, match="not negative"):

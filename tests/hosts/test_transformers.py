@@ -166,9 +166,9 @@ def test_the_criterion_that_is_given_stays_as_it_is():
 
 def test_mistakes_have_clear_errors():
     """Options beside a criterion, no labels, and what is no loss are errors that say so."""
-    with pytest.raises(TypeError, match="hf_loss: Huber.* has its options; got delta beside it"):
+    with pytest.raises(TypeError, match=r"hf_loss: Huber.* has its options; got delta beside it"):
         hf_loss(nn.Huber(), delta=2.0)
-    with pytest.raises(ValueError, match="hf_loss: Huber.* needs labels"):
+    with pytest.raises(ValueError, match=r"hf_loss: Huber.* needs labels"):
         hf_loss(nn.Huber())({"logits": torch.zeros(1)}, None)
     with pytest.raises(TypeError, match="a criterion needs a loss function"):
         hf_loss(torch.nn.CrossEntropyLoss())
