@@ -16,4 +16,4 @@ else:
     from lossbackend.registry import pinned
 
     globals().update(pinned("torch"))
-    globals()["__all__"] += ["hf_loss", "nn"]
+    globals()["__all__"] += ["hf_loss"]

@@ -91,7 +91,7 @@ class Criterion(torch.nn.Module):
         if "loss" not in vars(cls):
             return
         cls.definition, defaults = _described(cls.loss)
-        torch_names = _torch_names(cls.definition)
+        torch_names = _torch_names(cls.definition, list(defaults))
         cls._attributes = {option: torch_names.get(option, option) for option in defaults if option != "axis"}
         cls._tensors = tuple(name for name in ("weight", "pos_weight") if name in torch_names.values())
         cls.__signature__ = _signature(cls.definition, defaults, cls._attributes, cls._tensors)
@@ -159,8 +159,8 @@ class Criterion(torch.nn.Module):
             # No error, because a learned label is one too, as in a reversed Kullback–Leibler divergence.
             warnings.warn(f"{name}: the target requires a gradient and the input does not; criteria take (input, target)", stacklevel=4)
         options = definition.complete({option: getattr(self, attribute) for option, attribute in self._attributes.items()})
-        # Without classes to weigh, the weights are those of the elements.
-        rescaling = self.weight if "weight" in self._tensors and not definition.class_weights else None
+        # Weights that are no option of the definition are those of the elements.
+        rescaling = self.weight if "weight" in self._tensors and "weight" not in self._attributes.values() else None
         shape = tuple(input.shape)
         if self.elementwise and self.axis is None:
             target, input, _ = dense_shapes(_OPS, definition, target, input, -1)
@@ -255,12 +255,12 @@ def _described(loss: Any) -> tuple[Definition, dict[str, Any]]:
     return found, {name: found.defaults.get(name, inspect.Parameter.empty) for name in found.options}
 
 
-def _torch_names(definition: Definition) -> dict[str, str]:
+def _torch_names(definition: Definition, given: list[str]) -> dict[str, str]:
     """Torch's names of the options that it has too, known by their type; "" for the weights of elements, which are no option of a definition."""
     kinds = {"weight": definition.class_weights, "pos_weight": definition.pos_weights, "ignore_index": definition.ignored_classes}
-    names = {options[0]: name for name, options in kinds.items() if len(options) == 1}
+    names = {options[0]: name for name, options in kinds.items() if len(options) == 1 and options[0] in given}
     # A loss that weighs positive labels is a binary cross-entropy, and torch's take a factor for each element.
-    return {"": "weight", **names} if "pos_weight" in names.values() and "weight" not in (*names.values(), *definition.options) else names
+    return {"": "weight", **names} if "pos_weight" in names.values() and "weight" not in (*names.values(), *given) else names
 
 
 def _signature(definition: Definition, defaults: dict[str, Any], attributes: dict[str, str], tensors: tuple[str, ...]) -> inspect.Signature:
