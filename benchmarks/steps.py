@@ -44,7 +44,7 @@ def steps_of(backend: str, name: str) -> dict[str, float]:
         found["class ids checked"] = microseconds(lambda: steps.check_ids(ops, name, "y_true", ids, looked_at, 10, None))
     else:
         found["y_true's type"] = microseconds(lambda: steps._floats(ops, name, "y_true", y_true, "float32", y_pred))
-        found["shapes"] = microseconds(lambda: steps._dense_shapes(ops, definition, y_true, y_pred, -1))
+        found["shapes"] = microseconds(lambda: steps.dense_shapes(ops, definition, y_true, y_pred, -1))
     found["all before the definition"] = microseconds(lambda: steps.prepare(definition, y_true, y_pred, options))
     found["the definition"] = microseconds(lambda: ops.run(definition.formula, call.y_true, call.y_pred, call.options))
     # More than its parts: what runs by itself, again and again, is warm.

@@ -336,7 +336,7 @@ def prepare(
         y_true, shape = _sparse_shapes(ops, definition, y_true, y_pred, axis)
     else:
         y_true = _floats(ops, name, "y_true", y_true, dtype, y_pred)
-        y_true, y_pred, shape = _dense_shapes(ops, definition, y_true, y_pred, axis)
+        y_true, y_pred, shape = dense_shapes(ops, definition, y_true, y_pred, axis)
     axis = _axis_of(definition, shape, axis)
 
     kept = None
@@ -644,7 +644,7 @@ def _axis_of(definition: Definition, shape: tuple[Any, ...], axis: int) -> int:
     return axis % rank
 
 
-def _dense_shapes(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+def dense_shapes(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
     """Equal shapes, (N,) with (N, 1), or two scalars; nothing else, because broadcasting (N,) against (N, 1) averages N × N differences."""
     true_shape, pred_shape = ops.shape(y_true), ops.shape(y_pred)
     if len(true_shape) == 1 and len(pred_shape) == 2 and pred_shape[1] == 1:
@@ -830,7 +830,11 @@ def _prepare_options(ops: Ops, definition: Definition, options: dict[str, Any], 
 def _check_tensor(ops: Ops, definition: Definition, name: str, value: Tensor) -> None:
     """A learned or traced option: its values where they can be looked at, and that a number is one."""
     if ops.is_concrete(value):
-        definition.check(name, np.asarray(ops.to_numpy(value)))
+        array = np.asarray(ops.to_numpy(value))
+        # Weights are looked at all together, and one by one only for what is to be said of them.
+        weights = array.ndim == 1 and name in definition.class_weights + definition.pos_weights
+        if not (weights and bool(((array >= 0) & (array < np.inf)).all())):
+            definition.check(name, array)
     elif name in definition.numbers and ops.shape(value) != ():
         raise TypeError(f"{definition.name}: {name} must be a number, got a tensor of shape {ops.shape(value)}")
 

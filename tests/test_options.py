@@ -106,7 +106,9 @@ BAD_TENSORS = [
     ("categorical_crossentropy", "label_smoothing", 2.0, ValueError),
     ("categorical_crossentropy", "class_weight", [-1.0, 1.0, 1.0], ValueError),
     ("categorical_crossentropy", "class_weight", [1.0, 1.0], ValueError),
+    ("categorical_crossentropy", "class_weight", [1.0, math.nan, 1.0], ValueError),
     ("binary_crossentropy", "pos_weight", [-1.0, 1.0, 1.0], ValueError),
+    ("binary_crossentropy", "pos_weight", [1.0, 1.0, math.inf], ValueError),
 ]
 
 

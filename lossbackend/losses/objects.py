@@ -66,7 +66,7 @@ class Loss:
         for method in (Loss.__call__, Loss.call, Loss.partial):
             # What a subclass writes itself stays.
             if getattr(cls, method.__name__).__code__.co_code == method.__code__.co_code:
-                setattr(cls, method.__name__, _with_own_code(method, cls.__qualname__))
+                setattr(cls, method.__name__, with_own_code(method, cls.__qualname__))
         if not is_dataclass(cls):
             # Fields of Loss would stand first in every subclass. As annotations of the subclass, before it becomes a dataclass, they come last.
             own = cls.__annotations__
@@ -179,7 +179,8 @@ def register_static(cls: type[Any]) -> None:
     _STATIC.add(cls)
 
 
-def _with_own_code(function: Any, owner: str) -> Any:
+def with_own_code(function: Any, owner: str) -> Any:
+    """A copy of a method for a class of that name, with a code object of its own."""
     name = f"{owner}.{function.__name__}"
     copy = FunctionType(function.__code__.replace(co_name=name, co_qualname=name), function.__globals__, function.__name__, function.__defaults__)
     copy.__doc__, copy.__annotations__, copy.__qualname__ = function.__doc__, function.__annotations__, name
