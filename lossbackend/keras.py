@@ -85,9 +85,10 @@ def install() -> None:
     * ``keras.losses.get`` and ``keras.losses.deserialize`` return the function of a name, and an object of a class' name;
     * a saved model that was compiled with a name is loaded with this library's loss.
 
-    Keras looks a loss up when the model first computes it, not in ``compile``. So a model that was compiled with a name before, and neither trained nor
-    evaluated since, uses this library's loss; one that was keeps the loss that it has, until it is compiled again. Names that are not this
-    library's, ``metrics="mse"`` and the attributes of ``keras.losses`` (``keras.losses.mean_squared_error``) stay Keras'. A second call does nothing.
+    Keras looks a loss up when the model first computes it, not in ``compile``. So a model that was compiled with a name before, and neither trained
+    nor evaluated since, uses this library's loss; one that was keeps the loss that it has, until it is compiled again. Names that are not this
+    library's, ``metrics=["mse"]`` and the attributes of ``keras.losses`` (``keras.losses.mean_squared_error``) stay Keras'. A second call does
+    nothing.
 
     >>> install()
     >>> keras.losses.get("cosine_proximity").__module__

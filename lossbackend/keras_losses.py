@@ -78,7 +78,7 @@ def named(loss: Loss) -> str:
     return loss.name or str(type(loss).function.__name__)
 
 
-def adapted(base: type[Adapter], cls: type[Loss], package: str = USERS_PACKAGE) -> Any:
+def adapted(base: Any, cls: Any, package: str = USERS_PACKAGE) -> Any:
     """The Keras class of a loss class, registered, so that files which name either of the two are loaded as the Keras class."""
     register = base.keras.saving.register_keras_serializable(package=package)
     register(cls)
@@ -86,13 +86,15 @@ def adapted(base: type[Adapter], cls: type[Loss], package: str = USERS_PACKAGE) 
 
 
 @functools.cache
-def _adapted(base: type[Adapter], cls: type[Loss]) -> Any:
+def _adapted(base: Any, cls: Any) -> Any:
     framework = "tensorflow" if base.keras.__name__ == "tf_keras" else base.keras.backend.backend()
     # Pinned, so that lists and NumPy arrays become tensors of the framework that Keras computes with.
     wrapped = type(cls.__name__, (cls,), {"pinned": dispatch.canonical(framework), "__module__": base.__module__})
     parameters = [p for p in inspect.signature(base).parameters.values() if p.name == "dtype"]
     signature = inspect.Signature([*inspect.signature(cls).parameters.values(), *parameters])
-    return type(cls.__name__, (base,), {"wrapped": wrapped, "__module__": base.__module__, "__doc__": cls.__doc__, "__signature__": signature})
+    # The examples show NumPy's numbers.
+    doc = (cls.__doc__ or "").partition(">>>")[0].rstrip()
+    return type(cls.__name__, (base,), {"wrapped": wrapped, "__module__": base.__module__, "__doc__": doc, "__signature__": signature})
 
 
 @functools.cache
@@ -112,7 +114,9 @@ def _class_of(function: Any) -> type[Loss]:
 
 def is_loss(value: Any) -> bool:
     """Whether this is a loss function, class or object of this library, or one written with it."""
-    return isinstance(getattr(value, "definition", None), Definition) or isinstance(value, Loss) or (inspect.isclass(value) and issubclass(value, Loss))
+    if isinstance(getattr(value, "definition", None), Definition):
+        return True
+    return issubclass(value, Loss) if inspect.isclass(value) else isinstance(value, Loss)
 
 
 def as_loss(base: type[Adapter], loss: Any, options: dict[str, Any]) -> Any:
