@@ -194,7 +194,7 @@ class Definition:
 
         Found out once, with NumPy and the default options (½ where there is none), from entries of every size; False where the formula refuses that.
         """
-        if self.sparse:
+        if self.sparse or self.interacting:
             return False
         shares = np.linspace(0.05, 0.95, 12).reshape(4, 3)
         # What every loss takes, then what only some do.
@@ -752,7 +752,8 @@ def _within(ids: np.ndarray[Any, Any], low: int, high: int) -> bool:
 def _kept(ops: Ops, ids: Tensor, looked_at: np.ndarray[Any, Any] | None, ignore_class: int, like: Tensor) -> Tensor | None:
     """Where the ids are not ``ignore_class``; None for everywhere."""
     if looked_at is not None:
-        return ops.asarray(np.asarray(looked_at != ignore_class).reshape(ops.shape(ids)), like)
+        kept = np.asarray(looked_at != ignore_class)
+        return None if kept.all() else ops.asarray(kept.reshape(ops.shape(ids)), like)
     # No 32-bit id is out of its range, and JAX will not compare them.
     return ~ops.equal(ids, ignore_class) if -(2**31) <= ignore_class < 2**31 else None
 

@@ -78,8 +78,8 @@ class Criterion(torch.nn.Module):
     definition: ClassVar[Definition]
     __signature__: ClassVar[inspect.Signature]
     # The attribute that holds each option of the definition, and those attributes that are tensors.
-    _attributes: ClassVar[dict[str, str]]
-    _tensors: ClassVar[tuple[str, ...]]
+    _attributes: ClassVar[dict[str, str]] = {}
+    _tensors: ClassVar[tuple[str, ...]] = ()
 
     axis: int | None
     reduction: str
@@ -109,20 +109,25 @@ class Criterion(torch.nn.Module):
         except TypeError as error:
             raise TypeError(f"{name}: {error} (options: {', '.join(self.__signature__.parameters)})") from None
         bound.apply_defaults()
-        values, definition = bound.arguments, self.definition
-        self.axis, self.reduction = values["axis"], _checked(name, values["reduction"])
-        if self.axis is not None and not isinstance(self.axis, int):
-            raise TypeError(f"{name}: axis must be an int or None, got {self.axis!r}")
-        constants = {}
+        for attribute, value in bound.arguments.items():
+            if attribute in self._tensors:
+                self._hold(attribute, value)
+            else:
+                setattr(self, attribute, value)
+        self.elementwise = self.definition.elementwise
+        self.symmetric = _is_symmetric(self.definition, {option: getattr(self, attribute) for option, attribute in self._attributes.items()})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Checked here, once, and not at each call.
+        if name == "reduction" and value not in ("mean", "sum", "none"):
+            raise ValueError(f"{type(self).__name__}: Invalid value for argument `reduction`: {value!r}. Choose one of 'mean', 'sum', 'none'.")
+        if name == "axis" and value is not None and not isinstance(value, int):
+            raise TypeError(f"{type(self).__name__}: axis must be an int or None, got {value!r}")
         for option, attribute in self._attributes.items():
-            if attribute not in self._tensors:
-                value = values[attribute]
-                # None stands for the epsilon at the time of the call.
-                constants[option] = None if value is None and option in definition.epsilons else definition.constant(option, value)
-                setattr(self, attribute, constants[option])
-        for attribute in self._tensors:
-            self._hold(attribute, values[attribute])
-        self.elementwise, self.symmetric = _nature(definition, constants)
+            # An epsilon of None is that at the time of the call.
+            if attribute == name and name not in self._tensors and not (value is None and option in self.definition.epsilons):
+                value = self.definition.constant(option, value)
+        super().__setattr__(name, value)
 
     def _hold(self, attribute: str, value: Any) -> None:
         """Keep weights as a buffer, or as the parameter that they are."""
@@ -148,8 +153,7 @@ class Criterion(torch.nn.Module):
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The loss of ``input``, the predictions, and ``target``, the labels, reduced."""
-        name, definition = type(self).__name__, self.definition
-        reduction: str = _checked(name, self.reduction)
+        name, definition, reduction = type(self).__name__, self.definition, self.reduction
         for argument, value in (("input", input), ("target", target)):
             if not isinstance(value, torch.Tensor):
                 raise TypeError(f"{name}: {argument} must be a torch tensor, got {type(value).__name__}")
@@ -158,12 +162,16 @@ class Criterion(torch.nn.Module):
         if not torch.compiler.is_compiling() and target.requires_grad and not (input.requires_grad or self.symmetric) and torch.is_grad_enabled():
             # No error, because a learned label is one too, as in a reversed Kullback–Leibler divergence.
             warnings.warn(f"{name}: the target requires a gradient and the input does not; criteria take (input, target)", stacklevel=4)
-        options = definition.complete({option: getattr(self, attribute) for option, attribute in self._attributes.items()})
+        options = definition.complete({option: getattr(self, attribute) for option, attribute in self._attributes.items()}, checked=True)
         # Weights that are no option of the definition are those of the elements.
         rescaling = self.weight if "weight" in self._tensors and "weight" not in self._attributes.values() else None
         shape = tuple(input.shape)
         if self.elementwise and self.axis is None:
             target, input, _ = dense_shapes(_OPS, definition, target, input, -1)
+            if reduction != "none" and rescaling is None and len(shape) > 1 and self._fits_rows(input):
+                # The mean over all elements is the mean of the means of rows, which takes a fraction of the memory.
+                losses = evaluate(definition, target, input, options, pinned="torch").reduced(reduction)
+                return losses if reduction == "mean" else losses * input.shape[-1]
             target, input = self._alone(target, input, options)
             if rescaling is not None:
                 rescaling = _expanded(name, "weight", rescaling, shape).reshape(input.shape[1:] if options.get("axis") == 0 else shape)
@@ -181,6 +189,11 @@ class Criterion(torch.nn.Module):
         if reduction == "mean" and definition.sparse and "weight" in self._tensors and self.weight is not None:
             reduction = "mean_with_sample_weight"
         return evaluate(definition, target, input, options, rescaling, pinned="torch").reduced(reduction)
+
+    def _fits_rows(self, input: torch.Tensor) -> bool:
+        """Whether there is one pos_weight, or one for each entry of a row, if there is any."""
+        pos_weight = self.pos_weight if "pos_weight" in self._tensors else None
+        return pos_weight is None or pos_weight.dim() == 0 or pos_weight.shape == input.shape[-1:]
 
     def _alone(self, target: torch.Tensor, input: torch.Tensor, options: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Target and input in a shape in which each element is a sample, and ``options`` with the pos_weight of each."""
@@ -275,12 +288,6 @@ def _signature(definition: Definition, defaults: dict[str, Any], attributes: dic
     return inspect.Signature(parameters)
 
 
-def _checked(name: str, reduction: Any) -> Any:
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"{name}: Invalid value for argument `reduction`: {reduction!r}. Choose one of 'mean', 'sum', 'none'.")
-    return reduction
-
-
 def _expanded(name: str, argument: str, tensor: torch.Tensor, shape: Any) -> torch.Tensor:
     try:
         return torch.broadcast_to(tensor, tuple(shape))
@@ -288,28 +295,17 @@ def _expanded(name: str, argument: str, tensor: torch.Tensor, shape: Any) -> tor
         raise ValueError(f"{name}: {argument} of shape {tuple(tensor.shape)} does not broadcast to {tuple(shape)}") from None
 
 
-def _nature(definition: Definition, constants: dict[str, Any]) -> tuple[bool, bool]:
-    """Whether the loss of many entries is the mean of the losses of each, and whether labels and predictions may change places.
-
-    It is tried out on a few numbers, because that holds for every loss, also one that is yet to be written, and with its options: a list of the
-    elementwise losses would not, nor a mark that the author of a loss has to think of.
-    """
-    if definition.sparse or definition.interacting:
-        return False, False
-    options = definition.complete({**dict.fromkeys(definition.class_weights + definition.pos_weights), **constants})
-    ops, found = dispatch.adapter("numpy"), []
-    # Probabilities, and numbers of every size and sign.
-    for y, p in (([0.3, 0.6, 0.1], [0.2, 0.5, 0.9]), ([3.0, -2.0, 0.0], [1.0, -50.0, 2.5])):
-        y_true, y_pred = np.array([y]), np.array([p])
-        try:
-            whole, swapped, alone = (
-                ops.run(definition.formula, *pair, options) for pair in ((y_true, y_pred), (y_pred, y_true), (y_true.T, y_pred.T))
-            )
-        except Exception:
-            # It is a loss of something else than single numbers.
-            return False, False
-        found.append([np.allclose(whole, other, equal_nan=True) for other in (alone.mean(), swapped)])
-    return found[0][0] and found[1][0], found[0][1] and found[1][1]
+def _is_symmetric(definition: Definition, options: dict[str, Any]) -> bool:
+    """Whether labels and predictions may change places, tried out on probabilities and on numbers of every size and sign."""
+    options = definition.complete({**options, **dict.fromkeys(definition.class_weights + definition.pos_weights)}, checked=True)
+    y_true, y_pred = np.array([[0.3, 0.6, 0.1], [3.0, -2.0, 0.0]]), np.array([[0.2, 0.5, 0.9], [1.0, -50.0, 2.5]])
+    ops = dispatch.adapter("numpy")
+    try:
+        one, other = (ops.run(definition.formula, *pair, options) for pair in ((y_true, y_pred), (y_pred, y_true)))
+    except Exception:
+        # It takes labels of another kind, class ids for one.
+        return False
+    return np.allclose(one, other, equal_nan=True)
 
 
 _OPS = dispatch.adapter("torch")

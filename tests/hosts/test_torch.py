@@ -346,10 +346,11 @@ def test_mistakes_have_clear_errors():
     for reduction in (None, "auto", ["mean"]):
         with pytest.raises(ValueError, match="Poisson: Invalid value for argument `reduction`"):
             nn.Poisson(reduction=reduction)
-    criterion = nn.Hinge()
-    criterion.reduction = "batchmean"
-    with pytest.raises(ValueError, match="Hinge: Invalid value"):
-        criterion(torch.zeros(2), torch.zeros(2))
+    criterion = nn.Huber()
+    with pytest.raises(ValueError, match="Huber: Invalid value"):
+        criterion.reduction = "batchmean"
+    with pytest.raises(ValueError, match="huber: delta must be positive"):
+        criterion.delta = -1.0
     with pytest.raises(TypeError, match=r"SparseCategoricalCrossentropy: got an unexpected keyword argument 'class_weight' \(options: weight, "):
         nn.SparseCategoricalCrossentropy(class_weight=[1.0, 2.0])
     with pytest.raises(TypeError, match="Huber: too many positional arguments"):
