@@ -51,7 +51,8 @@ class Recorder:
 def pytest_configure(config):
     path = config.getoption("--hosts-record")
     if path is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Recorder(path))
+        # Before a test changes the directory.
+        config.pluginmanager.register(Recorder(Path(path).absolute()))
 
 
 @pytest.fixture(scope="session")
