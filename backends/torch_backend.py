@@ -142,13 +142,9 @@ class TorchOps(ComposedOps):
         return self.clip(x, y, None) if isinstance(y, (int, float)) else torch.maximum(x, y)
 
     def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        if _is_single(x, axis):
-            return x if keepdims else torch.squeeze(x, axis)
         return torch.sum(x, dim=axis, keepdim=keepdims)
 
     def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        if _is_single(x, axis):
-            return x if keepdims else torch.squeeze(x, axis)
         return torch.mean(x, dim=axis, keepdim=keepdims)
 
     def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
@@ -226,12 +222,6 @@ class _OnceDifferentiable(TorchOps):
 
 
 _ONCE = _OnceDifferentiable()
-
-
-def _is_single(x: Tensor, axis: int | None) -> bool:
-    """Whether there is one floating number along the axis, as in (N, 1): its sum is itself, and torch would read and write all of them one by one."""
-    # A compiler knows by itself, and may have been told that the size is any.
-    return axis is not None and x.shape[axis] == 1 and x.is_floating_point() and not torch.compiler.is_compiling()
 
 
 def _unhooked() -> AbstractContextManager[Any]:

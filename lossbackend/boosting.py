@@ -5,11 +5,12 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from lossbackend import dispatch, transforms
+from lossbackend import checking, dispatch, transforms
 from lossbackend.columns import Array, Bound, aligned, bind, numbers
 from lossbackend.definition import evaluate
 from lossbackend.ops import Ops, Tensor
@@ -19,7 +20,7 @@ _RAW = ("from_logits", "log_input")
 
 # A sample whose own Newton step is longer than this has no curvature to speak of: a straight line, or what is left of an exponential.
 _LONGEST_STEP = 1e4
-# Near 0 a residual says nothing of the loss_weight of the labels, which a part of the mean loss does.
+# Near 0 a residual says nothing of the scale of the labels, which a part of the mean loss does.
 _SMALLEST_PART = 0.1
 
 _CHOICES = ("auto", "exact", "gauss_newton")
@@ -37,7 +38,7 @@ def objective(loss: Any, *, hessian: str | float = "auto", loss_weight: float = 
 
     * "auto": the exact one, and that of Gauss and Newton where the exact one is negative, 0 or next to nothing (less than 1/10000 of the slope), so
       that no step could be taken: mean_absolute_error, huber beyond δ, log_cosh far out, hinge. With r = √loss for the residual it is 2 r'², slope² /
-      (2 · loss), which has the loss_weight of the labels; no loss counts as less than a tenth of the mean, because r' has no bound near 0.
+      (2 · loss), which has the scale of the labels; no loss counts as less than a tenth of the mean, because r' has no bound near 0.
     * "exact": whatever it is.
     * "gauss_newton": that of Gauss and Newton wherever it is the larger one. Steps are shorter and safer for a loss that grows like a line, such as
       log_cosh, far from the labels.
@@ -71,11 +72,12 @@ def objective(loss: Any, *, hessian: str | float = "auto", loss_weight: float = 
         raise ValueError(f"{name}: loss_weight must be a positive number, got {loss_weight!r}")
     if backend is not None and not dispatch.get_backend(backend).differentiable:
         raise ValueError(f"{name}: {backend} has no gradients: choose torch, jax or tensorflow")
-    return Objective(bound, hessian, loss_weight, None if backend is None else dispatch.canonical(backend))
+    hessian = hessian if isinstance(hessian, str) else float(hessian)
+    return Objective(bound, hessian, float(loss_weight), None if backend is None else dispatch.canonical(backend))
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,13 +108,25 @@ class Objective:
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             where = int(np.flatnonzero(~np.isfinite(labels.ravel()))[0])
             raise ValueError(f"{self.__name__}: y_true holds {labels.ravel()[where]} at index {where}: a label has to be a finite number")
-        losses, gradient, exact = self._derivatives(*aligned(self.bound.definition, labels, scores))
+        true, pred = aligned(self.bound.definition, labels, scores)
+        self._look_at_labels(true)
+        losses, gradient, exact = self._derivatives(true, pred)
         factor = np.full(len(scores), self.loss_weight)
         if sample_weight is not None and np.size(sample_weight) > 0:
-            factor = factor * numbers(self.__name__, "sample_weight", sample_weight).reshape(len(scores))
+            weights = numbers(self.__name__, "sample_weight", sample_weight)
+            if weights.size != len(scores):
+                raise ValueError(f"{self.__name__}: sample_weight must hold one number for each of {len(scores)} samples, got shape {weights.shape}")
+            factor = factor * weights.reshape(-1)
         factor = factor.reshape(-1, *(1,) * (scores.ndim - 1))
         gradient, curvature = gradient.reshape(scores.shape), self._curvature(losses, gradient, exact).reshape(scores.shape)
         return factor * gradient, factor * curvature
+
+    def _look_at_labels(self, labels: Array) -> None:
+        """ValueError for labels that the loss cannot mean: 2 of yes and no, a negative count."""
+        definition = self.bound.definition
+        if not definition.sparse:
+            given = {"y_true": np.asarray(labels, np.float64)}
+            checking.look(dispatch.adapter("numpy"), self.__name__, definition.kinds, given, self.bound.complete(), 1, None)
 
     def _curvature(self, losses: Array, gradient: Array, exact: Array) -> Array:
         if self.hessian == "exact":

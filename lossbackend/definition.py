@@ -192,30 +192,49 @@ class Definition:
     def elementwise(self) -> bool:
         """Whether the loss of a sample is the mean of the losses of its entries, each alone: so in huber, not in cosine_similarity or kl_divergence.
 
-        Found out once, with NumPy and the default options (½ where there is none), from entries of every size; False where the formula refuses that.
+        Found out once, with NumPy, from entries of every size and several values of every option that is a number or a flag, because the shape of a
+        result must not depend on them; False where the formula refuses such entries.
         """
         if self.sparse or self.interacting:
             return False
         shares = np.linspace(0.05, 0.95, 12).reshape(4, 3)
         # What every loss takes, then what only some do.
         y_true, y_pred = (np.concatenate([x, (x - 0.5) * 10.0 ** np.arange(4)[:, np.newaxis]]) for x in (shares[::-1], shares**2))
-        ops = dispatch.adapter("numpy")
+        given = {**dict.fromkeys(self.options, 0.5), **self.defaults}
+        others = [{name: value} for name, default in given.items() if type(default) in (float, bool) for value in _others(default)]
         try:
-            options = self.complete({**dict.fromkeys(self.options, 0.5), **self.defaults})
-            # The formula itself: checking mode, if it is on, has nothing to do with these numbers.
-            whole = ops.run(self.formula, y_true, y_pred, options)
-            with np.errstate(invalid="ignore"):
-                means = ops.run(self.formula, y_true[..., np.newaxis], y_pred[..., np.newaxis], options).mean(axis=-1)
-            return bool(np.shape(whole) == np.shape(means) and np.isfinite(whole).any() and np.allclose(means, whole, equal_nan=True))
+            return self._is_mean(y_true, y_pred, self.complete(given)) and all(
+                self._is_mean(y_true, y_pred, self._varied(given, other)) for other in others
+            )
         except Exception:
             # Of a user's formula it may be any; who calls the loss will see it.
             return False
+
+    def _varied(self, given: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        """The options with one of them changed; as they are where it may not have that value."""
+        try:
+            return self.complete({**given, **other})
+        except ValueError:
+            return self.complete(given)
+
+    def _is_mean(self, y_true: Tensor, y_pred: Tensor, options: dict[str, Any]) -> bool:
+        ops = dispatch.adapter("numpy")
+        # The formula itself: checking mode, if it is on, has nothing to do with these numbers.
+        whole = ops.run(self.formula, y_true, y_pred, options)
+        with np.errstate(invalid="ignore"):
+            means = ops.run(self.formula, y_true[..., np.newaxis], y_pred[..., np.newaxis], options).mean(axis=-1)
+        return bool(np.shape(whole) == np.shape(means) and np.isfinite(whole).any() and np.allclose(means, whole, equal_nan=True))
 
     def _unknown_option(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.options, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ""
         known = ", ".join(self.options) or "none"
         return f"unknown option {name!r}{hint} (options: {known})"
+
+
+def _others(default: float | bool) -> tuple[float | bool, ...]:
+    """Other values of an option."""
+    return (not default,) if isinstance(default, bool) else (0.3, 2.0)
 
 
 def _check_of(parameter: inspect.Parameter) -> Callable[[str, str, Any], Any] | None:

@@ -49,9 +49,13 @@ class OptaxStyle:
         predictions = options.pop("logits", None) if predictions is None else predictions
         # An option may be called labels, too.
         targets = options.pop("labels", None) if targets is None else targets
-        ops, known = dispatch.get_backend("jax"), definition_of("optax_style", self.loss)
-        predictions = definition.predictions(ops, known.name, predictions, None)
-        if known.elementwise and not isinstance(self.loss, objects.Loss):
+        known = definition_of("optax_style", self.loss)
+        if predictions is None or targets is None:
+missing, given = "predictions are" if predictions is None else "targets are", ", ".join(options) or "nothing"
+            raise TypeError(f"{self!r}: {missing} missing: it takes (predictions, targets), or logits= and labels=; beside them came {given}")
+        ops, like = dispatch.resolve(known.name, {"predictions": predictions, "targets": targets, **options}, "jax")
+        if known.elementwise and not isinstance(self.loss, objects.Loss) and "axis" not in options:
+            predictions = definition.predictions(ops, known.name, predictions, like)
             targets = targets if ops.is_tensor(targets) else definition.neutral_array(known.name, "y_true", targets)
             # An option with a number for each entry of the last axis needs that axis. A loss that takes an axis can leave it where it is.
             axis = 0 if "axis" in known.options else -1
@@ -66,9 +70,9 @@ def optax_style(loss: Any) -> OptaxStyle:
 
     Of a loss function, one of your own too, comes what optax returns: one loss per entry, of the shape of ``predictions``, where the loss of a sample
     is the mean over its entries (huber, log_cosh, binary_crossentropy ...), and one per sample, the last axis gone, where it is not (the categorical
-    cross-entropies, cosine_similarity, kl_divergence). Either way the mean of all is the mean of ``loss(y_true, y_pred)``. Options are keywords; one
-    that holds a number per entry makes the result one loss per sample, unless the loss also takes an ``axis``. A loss object keeps its own reduction,
-    and takes ``sample_weight`` and ``mask``. optax's keywords ``logits`` and ``labels`` are understood.
+    cross-entropies, cosine_similarity, kl_divergence). Either way the mean of all is the mean of ``loss(y_true, y_pred)``. Options are keywords. An
+    ``axis`` makes the result one loss per sample, and so does an option with a number per entry, unless the loss takes an ``axis``. A loss object
+    keeps its own reduction, and takes ``sample_weight`` and ``mask``. optax's keywords ``logits`` and ``labels`` are understood.
 
     It works under jit, grad, vmap and all of JAX's transforms; equal losses give equal, hashable functions, so that one is a static argument, or any
     other. Raises TypeError for what is no loss function or loss object, and what the loss raises.

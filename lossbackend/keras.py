@@ -38,9 +38,6 @@ class Adapted(keras_losses.Adapter, keras.losses.Loss):
         """Every constructor argument, as plain Python objects."""
         return {**super().get_config(), "dtype": self._given_dtype}
 
-    def _mask(self, y_pred: Any) -> Any:
-        return keras.src.backend.get_keras_mask(y_pred)
-
     def _tensor(self, value: Any) -> Any:
         return value if dispatch.framework(value) is None else keras.ops.convert_to_tensor(value)
 
@@ -84,6 +81,8 @@ def install() -> None:
     * ``compile`` makes a Keras ``Loss`` of functions, classes and objects of ``lossbackend`` too, so that weights and masks reach their reduction;
     * ``keras.losses.get`` and ``keras.losses.deserialize`` return the function of a name, and an object of a class' name;
     * a saved model that was compiled with a name is loaded with this library's loss.
+
+    Objects of Keras' own classes, and their configs, stay Keras'.
 
     Keras looks a loss up when the model first computes it, not in ``compile``. So a model that was compiled with a name before, and neither trained
     nor evaluated since, uses this library's loss; one that was keeps the loss that it has, until it is compiled again. Names that are not this

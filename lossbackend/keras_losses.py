@@ -15,6 +15,10 @@ PACKAGE = "lossbackend"
 USERS_PACKAGE = "Custom"
 
 
+def _no_loss(*args: Any, **options: Any) -> Any:
+    raise TypeError("Loss is the base of the classes here, and has no loss: use one of them, or as_loss for a loss of your own, or the Loss of Keras")
+
+
 class Adapter:
     """A loss object of this library as a Keras ``Loss``, which is the other base of its subclasses.
 
@@ -23,13 +27,19 @@ class Adapter:
     """
 
     keras: ClassVar[Any]
-    wrapped: ClassVar[type[Loss]]
+    wrapped: ClassVar[Any] = staticmethod(_no_loss)
     loss: Loss
     name: str
 
-    def _mask(self, y_pred: Any) -> Any:
-        """The mask that Keras keeps with this tensor."""
-        raise NotImplementedError
+    def __repr__(self) -> str:
+        return repr(self.loss)
+
+    def __getattr__(self, name: str) -> Any:
+        # The options, under their names.
+        loss = self.__dict__.get("loss")
+        if loss is not None and name in loss._options:
+            return getattr(loss, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _tensor(self, value: Any) -> Any:
         """A tensor of another framework or device as one that Keras computes with; what names no framework as it is."""
@@ -59,7 +69,8 @@ class Adapter:
         if type(self).call is not Adapter.call:
             # A subclass of yours, whose losses Keras reduces.
             return super().__call__(y_true, y_pred, sample_weight)  # type: ignore[misc]
-        mask = self._mask(y_pred)
+        # Where both Kerases keep it.
+        mask = getattr(y_pred, "_keras_mask", None)
         y_true, y_pred = self._inputs(y_true, y_pred)
         value = self.loss(y_true, y_pred, self._tensor(sample_weight), mask)
         return value if self.loss.reduction in ("sum", "none", None) else self._shared(value)
@@ -121,6 +132,8 @@ def is_loss(value: Any) -> bool:
 
 def as_loss(base: type[Adapter], loss: Any, options: dict[str, Any]) -> Any:
     """The Keras ``Loss`` of a loss function, class or object."""
+    if isinstance(loss, Adapter) and not options:
+        return loss
     if not is_loss(loss):
         raise TypeError(f"as_loss: expected a function made by @lossbackend.loss, or a lossbackend.Loss, got {loss!r}")
     if isinstance(loss, Loss):

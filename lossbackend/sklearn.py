@@ -7,14 +7,14 @@
 array([0., 0.])
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import make_scorer
+from sklearn.metrics._scorer import _Scorer
 
 from lossbackend import dispatch, registry
-from lossbackend.checking import DistributionOrLogits, Probability, ProbabilityOrLogit, Sign, kind_of
+from lossbackend.checking import DistributionOrLogits, Probability, ProbabilityOrLogit, Sign, checked, kind_of
 from lossbackend.columns import Array, Bound, aligned, bind, has_classes, numbers
 from lossbackend.definition import evaluate
 from lossbackend.losses.objects import Loss
@@ -54,16 +54,42 @@ def metric(loss: Any, *, labels: Any = None, **options: Any) -> "Metric":
 
 
 def scorer(loss: Any, *, response_method: Any = None, labels: Any = None, **options: Any) -> Any:
-    """A loss as a scorer of ``cross_val_score``, ``GridSearchCV`` and their kin, made by ``sklearn.metrics.make_scorer``: minus the ``metric``.
+    """A loss as a scorer of ``cross_val_score``, ``GridSearchCV`` and their kin, as ``sklearn.metrics.make_scorer`` makes them: minus the ``metric``.
 
     response_method: what the loss is computed of; None for what it asks for: ``predict_proba`` for a loss of probabilities, ``decision_function``
-    for logits (from_logits=True) and margins, ``predict`` for all others.
+    for logits (from_logits=True) and margins, ``predict`` for all others. Probabilities for logits, or the other way round, are a ValueError.
+    labels: the classes; None for those of the estimator, of which a fold may lack one.
 
     >>> scorer("sparse_categorical_crossentropy")
     make_scorer(sparse_categorical_crossentropy, greater_is_better=False, response_method='predict_proba')
     """
     function = metric(loss, labels=labels, **options)
-    return make_scorer(function, greater_is_better=False, response_method=response_method or _response_method(function.bound))
+    wanted = _response_method(function.bound)
+    for method in [response_method] if isinstance(response_method, str) else response_method or ():
+        if {method, wanted} == {"predict_proba", "decision_function"} and "from_logits" in function.bound.definition.options:
+            raise ValueError(
+                f"{function.__name__}: response_method {method!r} with from_logits={wanted == 'decision_function'}: this loss asks for {wanted}"
+            )
+    return Scorer(function, -1, {}, response_method or wanted)
+
+
+class Scorer(_Scorer):
+    """scikit-learn's own scorer, which tells the metric the classes of the estimator as well, and is equal by value."""
+
+    def _score(self, method_caller: Any, estimator: Any, X: Any, y_true: Any, **metadata: Any) -> Any:
+        classes = getattr(estimator, "classes_", None)
+        if isinstance(classes, np.ndarray) and self._score_func.takes_classes:
+            metadata = {"labels": classes, **metadata}
+        return super()._score(method_caller, estimator, X, y_true, **metadata)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scorer) and self._state() == other._state()
+
+    def __hash__(self) -> int:
+        return hash(self._score_func)
+
+    def _state(self) -> Any:
+        return self._score_func, self._response_method, getattr(self, "_metadata_request", None)
 
 
 def _response_method(bound: Bound) -> str:
@@ -90,13 +116,24 @@ class Metric:
         given = dict(self.bound.options) | ({} if self.labels is None else {"labels": list(self.labels)})
         return f"metric({', '.join([self.__name__, *(f'{name}={value!r}' for name, value in given.items())])})"
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
-        """The loss, a Python float."""
+    @property
+    def takes_classes(self) -> bool:
+        """Whether y_true holds classes, and has not been told which."""
+        return self.labels is None and (has_classes(self.bound.definition) or self.bound.definition.kinds["y_true"] in _YES_OR_NO)
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, *, labels: Any = None) -> float:
+        """The loss, a Python float. ``labels`` are those of ``metric``."""
+        if labels is not None:
+            return replace(self, labels=tuple(np.asarray(labels).tolist()))(y_true, y_pred, sample_weight)
+        if hasattr(y_true, "fit"):
+            raise TypeError(f"{self.__name__}: a metric is called with (y_true, y_pred); as scoring= take lossbackend.sklearn.scorer")
         definition, options = self.bound.definition, self.bound.complete()
         # scikit-learn's own metrics are computed in float64 too.
         pred = numbers(self.__name__, "y_pred", y_pred).astype(np.float64)
         true, pred = aligned(definition, *self._as_numbers(y_true, pred, options))
-        losses = evaluate(definition, true, pred, options, sample_weight, pinned=self.bound.pinned)
+        with checked():
+            # A number that is wrong by its meaning, of logits taken for probabilities, looks like any other score.
+            losses = evaluate(definition, true, pred, options, sample_weight, pinned=self.bound.pinned)
         return float(losses.ops.to_numpy(losses.reduced(self.reduction)))
 
     def _as_numbers(self, y_true: Any, y_pred: Array, options: dict[str, Any]) -> tuple[Array, Array]:
@@ -123,13 +160,13 @@ class Metric:
         """The labels as class ids, ±1 for a margin, or as they are where they can be meant so."""
         kind = self.bound.definition.kinds["y_true"]
         signs = kind is kind_of(Sign)
+        ignored = [options[option] for option in self.bound.definition.ignored_classes if options[option] is not None]
         if self.labels is None and labels.dtype.kind in "biuf":
             if signs:
                 meant = np.isin(labels, (-1, 0, 1))
             elif kind is kind_of(Probability):
                 meant = (labels >= 0) & (labels <= 1)
             else:
-                ignored = [options[option] for option in self.bound.definition.ignored_classes if options[option] is not None]
                 meant = np.isin(labels, (*range(classes), *ignored))
             if meant.all() or not np.isfinite(labels).all():
                 return labels
@@ -137,14 +174,14 @@ class Metric:
             found, inverse = np.unique(labels, return_inverse=True)
         except TypeError as error:
             raise ValueError(f"{self.__name__}: y_true holds labels that do not sort, missing ones perhaps: {error}") from error
-        known = found.tolist() if self.labels is None else list(self.labels)
-        unknown = [label for label in found.tolist() if label not in known]
-        if len(known) != classes or unknown:
-            what = (
-                f"{unknown[0]!r} is none of the labels {known}"
-                if unknown
-                else f"there are {len(known)} labels, {known}, for {classes} classes in y_pred"
-            )
-            raise ValueError(f"{self.__name__}: {what}: pass labels=estimator.classes_, the classes in the order of y_pred's columns")
-        ids = np.array([known.index(label) for label in found.tolist()])[inverse]
+        known = [label for label in found.tolist() if label not in ignored] if self.labels is None else list(self.labels)
+        unknown = [label for label in found.tolist() if label not in (*known, *ignored)]
+        if unknown:
+            raise ValueError(f"{self.__name__}: {unknown[0]!r} is none of the labels {known}")
+        if len(known) != classes:
+            advice = "pass labels=estimator.classes_, the classes in the order of y_pred's columns"
+            if len(known) > classes == 2 and not has_classes(self.bound.definition):
+                advice = "this loss takes two classes, so use one of several"
+            raise ValueError(f"{self.__name__}: there are {len(known)} labels, {known}, for {classes} classes in y_pred: {advice}")
+        ids = np.array([known.index(label) if label in known else label for label in found.tolist()])[inverse]
         return 2 * ids - 1 if signs else ids

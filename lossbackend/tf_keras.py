@@ -34,9 +34,6 @@ class Adapted(keras_losses.Adapter, tf_keras.losses.Loss):
         reduction = {"sum": "sum", "none": "none", None: "none"}.get(self.loss.reduction, "sum_over_batch_size")
         super().__init__(reduction=reduction, name=keras_losses.named(self.loss))
 
-    def _mask(self, y_pred: Any) -> Any:
-        return getattr(y_pred, "_keras_mask", None)
-
     def _shared(self, value: Any) -> Any:
         # Inside a strategy, but outside fit(), tf_keras refuses a mean here.
         self._get_reduction()

@@ -48,7 +48,7 @@ class Criterion(torch.nn.Module):
     others take their classes, or vectors, along ``axis``: by default axis 1 of (N, C, d1, ...), and axis 0 of (C,). All options are keywords, those
     of the loss (``delta``, ``from_logits``, ``label_smoothing``, ...) under their names, and torch's:
 
-    * reduction: "mean", "sum" or "none". 0/0 is 0. An attribute that may be changed later, as all options may.
+    * reduction: "mean", "sum" or "none". 0/0 is 0. An attribute that may be changed later, as all options may; compile with ``dynamic=False`` then.
     * weight, of the categorical cross-entropies: one number per class. The "mean" of class ids divides by the weights of the true classes, that of
       class probabilities by the number of samples. Of BinaryCrossentropy: a factor for each element, or what broadcasts to them; "mean" divides by
       the number of elements. It may come by position.
@@ -91,6 +91,9 @@ class Criterion(torch.nn.Module):
         if "loss" not in vars(cls):
             return
         cls.definition, defaults = _described(cls.loss)
+        if not inspect.isclass(cls.loss):
+            # Or it would be a method of the criterion.
+            cls.loss = staticmethod(cls.loss)
         torch_names = _torch_names(cls.definition, list(defaults))
         cls._attributes = {option: torch_names.get(option, option) for option in defaults if option != "axis"}
         cls._tensors = tuple(name for name in ("weight", "pos_weight") if name in torch_names.values())
@@ -217,23 +220,30 @@ def criterion(loss: Any) -> type[Criterion]: ...
 def criterion(loss: Any) -> Any:
     """The criterion of a loss: a class for a loss function or a class of loss objects, a criterion with the same options for a loss object.
 
-    ``loss`` is a function made by @lossbackend.loss, a subclass of lossbackend.Loss, or an object of one; TypeError for anything else. Such criteria
-    are pickled by their loss; where the class itself is pickled, give it a place: ``class Mine(Criterion): loss = mine``.
+    ``loss`` is a function made by @lossbackend.loss, a subclass of lossbackend.Loss, or an object of one; TypeError for anything else. The criterion
+    of an object keeps its axis and its reduction too, so that it gives the object's numbers; ValueError where its mean weighs classes in another way
+    than a criterion's. Such criteria are pickled by their loss; where the class itself is pickled, give it a place: ``class Mine(Criterion): loss =
+    mine``.
 
     >>> import lossbackend
     >>> criterion(lossbackend.huber)
     <class 'lossbackend.torch.nn.Huber'>
     >>> criterion(lossbackend.Huber(2.0, reduction="sum"))
-    Huber(delta=2.0, reduction='sum')
+    Huber(delta=2.0, axis=-1, reduction='sum')
     """
+    if isinstance(loss, Criterion) or (inspect.isclass(loss) and issubclass(loss, Criterion)):
+        return loss
     if not isinstance(loss, Loss):
         return _class_of(loss)
     kind: Any = type(loss)
     cls, config = _class_of(kind), loss.get_config()
-    # The last axis is what a loss has for want of a word; here that is the class axis of torch.
-    names = {**cls._attributes, **({"axis": "axis"} if config.get("axis", -1) != -1 else {})}
-    given = {names[option]: value for option, value in config.items() if option in names and value is not None}
-    return cls(**given, reduction={"sum": "sum", "none": "none", None: "none"}.get(loss.reduction, "mean"))
+    given = {cls._attributes[option]: value for option, value in config.items() if option in cls._attributes and value is not None}
+    reduction = {"sum": "sum", "none": "none", None: "none"}.get(loss.reduction, "mean")
+    by_weight = loss.reduction == "mean_with_sample_weight"
+    if reduction == "mean" and any(config[option] is not None for option in cls.definition.class_weights) and by_weight != cls.definition.sparse:
+        wanted = "mean_with_sample_weight" if cls.definition.sparse else "sum_over_batch_size"
+        raise ValueError(f"{loss!r}: with class weights, the mean of a criterion is that of reduction={wanted!r}: choose it")
+    return cls(**given, axis=config.get("axis", -1), reduction=reduction)
 
 
 @functools.cache

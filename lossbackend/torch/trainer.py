@@ -25,9 +25,9 @@ def hf_loss(loss: Any, *, shift: bool = False, **options: Any) -> "TrainerLoss":
     if isinstance(loss, (Criterion, Loss)):
         if options:
             raise TypeError(f"hf_loss: {loss!r} has its options; got {', '.join(options)} beside it")
-        made = copy.copy(loss) if isinstance(loss, Criterion) else criterion(loss)
+        made = copy.copy(criterion(loss))
     else:
-        cls = loss if isinstance(loss, type) and issubclass(loss, Criterion) else criterion(loss)
+        cls = criterion(loss)
         if "from_logits" in cls.__signature__.parameters:
             options = {"from_logits": True, **options}
         made = cls(**options)
@@ -55,12 +55,14 @@ class TrainerLoss:
         labels = labels.to(logits.device)
         if self.shift:
             logits, labels = logits[..., :-1, :], labels[..., 1:]
-        # The Trainer moves the model and its inputs, and knows nothing of weights that a loss may have.
-        reduced = copy.copy(self.criterion).to(logits.device)
+        # The Trainer moves the model and its inputs, and knows nothing of weights that a loss may have: they follow, as the criterion's own.
+        reduced = copy.copy(self.criterion.to(logits.device))
         reduced.reduction = "mean" if num_items_in_batch is None else "sum"
         loss = reduced(logits, labels)
         if num_items_in_batch is None:
             return loss
         # The Trainer counts every number in the labels, of which one sample of class probabilities has as many as classes.
-        per_sample = 1 if reduced.elementwise or reduced.definition.sparse else labels.shape[reduced.axis]
-        return loss * per_sample / num_items_in_batch
+        per_sample = 1 if reduced.axis is None or reduced.definition.sparse else labels.shape[reduced.axis]
+        # Where all labels are ignored, 0/0 is 0.
+        items = num_items_in_batch.clamp(min=1) if hasattr(num_items_in_batch, "clamp") else max(num_items_in_batch, 1)
+        return loss * per_sample / items

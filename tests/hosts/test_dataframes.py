@@ -37,12 +37,14 @@ def test_frames_and_columns(frame):
 
 @pytest.mark.parametrize("dtype", ["float32", "Float64", "Int64", "int8", "boolean"])
 def test_types_of_columns(dtype):
-    """Nullable types are taken as their numbers; a missing value is a NaN, and makes the loss one."""
+    """Nullable types are taken as their numbers; a missing value is a NaN to a loss and an error to a metric."""
     y, p = pd.Series([1, 0, 1]).astype(dtype), pd.Series([0, 0, 1]).astype(dtype)
     np.testing.assert_allclose(lb.mae(y.to_frame(), p.to_frame()), [1.0, 0.0, 0.0])
     assert metric("mae")(y, p) == pytest.approx(1 / 3)
     if dtype[0] in "FI":
-        assert np.isnan(metric("mae")(y, p.mask(p == 1)))
+        assert np.isnan(lb.mae(y.to_frame(), p.mask(p == 1).to_frame())[2])
+        with pytest.raises(ValueError, match=r"mean_absolute_error: y_pred at index \(2, 0\) is nan"):
+            metric("mae")(y, p.mask(p == 1))
 
 
 @pytest.mark.parametrize(

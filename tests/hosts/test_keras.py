@@ -14,7 +14,7 @@ from lossbackend import registry
 
 BACKEND = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}[keras.backend.backend()]
 pytestmark = [
-    pytest.mark.host(f"Keras 3 on {BACKEND}", "keras", "`model.compile(loss=lossbackend.mse)`, `lossbackend.keras.Huber(delta=2.0)`"),
+    pytest.mark.host(f"Keras 3 on {BACKEND}", "keras", "`model.compile(loss=lossbackend.mse)`, `lk.Huber(delta=2.0)`"),
     # Keras' own variables, and torch's tensors, under NumPy 2.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
 ]
@@ -523,3 +523,15 @@ def test_examples():
 def test_page(run_page):
     """Every block of the page runs."""
     run_page("keras")
+
+
+def test_options_are_attributes():
+    """Options are attributes, and an object prints them; the base class says that it has no loss."""
+    loss = lk.Huber(delta=2.0)
+    assert loss.delta == 2.0
+    assert repr(loss).startswith("Huber(delta=2.0")
+    assert lk.as_loss(loss) is loss
+    with pytest.raises(AttributeError, match="'Huber' object has no attribute 'gamma'"):
+        _ = loss.gamma
+    with pytest.raises(TypeError, match="has no loss: use one of them"):
+        lk.Loss()

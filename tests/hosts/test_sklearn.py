@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge, SGDClassifier
-from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.svm import LinearSVC
@@ -192,7 +192,7 @@ def test_models_of_many_kinds(digits):
 
 
 def test_metrics_are_values():
-    """Metrics and scorers pickle, copy, clone, compare and print."""
+    """Metrics and scorers pickle, copy, compare and print."""
     for made in (metric("huber", delta=2.0), metric(lb.Huber(2.0)), metric(pinball, level=0.9), metric("scce", labels=["a", "b"])):
         for twin in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made), clone(made, safe=False)):
             assert twin == made
@@ -200,8 +200,12 @@ def test_metrics_are_values():
     assert metric("huber", delta=2.0) == metric(lb.Huber(2.0)) != metric("huber")
     assert repr(metric("huber", delta=2.0)) == "metric(huber, delta=2.0)"
     assert metric("mse").__name__ == "mean_squared_error"
-    twin = pickle.loads(pickle.dumps(scorer("huber", delta=2.0)))
-    assert twin._score_func == metric("huber", delta=2.0)
+    made = scorer("huber", delta=2.0)
+    twin = pickle.loads(pickle.dumps(made))
+    assert twin == made == scorer(lb.Huber(2.0)) != scorer("huber")
+    assert hash(twin) == hash(made)
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert made.set_score_request(sample_weight=True) != scorer("huber", delta=2.0)
     assert metric(lb.Huber(reduction="sum"))([0.0, 0.0], [1.0, 1.0], [1.0, 3.0]) == 2.0
 
 
@@ -245,3 +249,47 @@ def test_mistakes_are_named(make, error, message):
 def test_the_page(run_page):
     """Every example of the page runs."""
     run_page("scikit-learn")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_fold_that_lacks_a_class(first):
+    """A scorer knows the classes of the estimator where a fold lacks one, or the estimator does."""
+    images, labels = load_iris(return_X_y=True)
+    labels = labels + first
+    cv = KFold(5)
+    model = LogisticRegression(max_iter=500)
+    exact = []
+    for train, test in cv.split(images):
+        model.fit(images[train], labels[train])
+        known = np.isin(labels[test], model.classes_)
+        probabilities = model.predict_proba(images[test])
+        exact.append(-metrics.log_loss(labels[test], probabilities, labels=model.classes_) if known.all() else np.nan)
+    np.testing.assert_allclose(cross_val_score(model, images, labels, scoring=scorer("scce"), cv=cv), exact, rtol=1e-6)
+    assert np.isfinite(exact).all()
+    # Of classes that stand in order, the first fold is one that the estimator has never seen.
+    with pytest.warns(UserWarning, match="Scoring failed"):
+        unseen = cross_val_score(model, images, labels, scoring=scorer("scce"), cv=KFold(3))
+    assert np.isnan(unseen).all()
+
+
+def test_logits_are_no_probabilities():
+    """Logits taken for probabilities, estimators taken for labels and labels of too many classes are errors."""
+    for method in ("decision_function", ["predict_proba", "decision_function"]):
+        with pytest.raises(ValueError, match="'decision_function' with from_logits=False: this loss asks for predict_proba"):
+            scorer("bce", response_method=method)
+    with pytest.raises(ValueError, match="response_method 'predict_proba'"):
+        scorer("scce", from_logits=True, response_method="predict_proba")
+    with pytest.raises(ValueError, match="these look like logits"):
+        metric("bce")([0.0, 1.0], [-1.3, 4.0])
+    with pytest.raises(TypeError, match=r"as scoring= take lossbackend\.sklearn\.scorer"):
+        metric("mse")(LogisticRegression(), [[0.0]], [0.0])
+    with pytest.raises(ValueError, match="for 2 classes in y_pred: this loss takes two classes"):
+        metric("hinge")([0, 1, 2], np.zeros((3, 3)))
+
+
+def test_an_ignored_class_beside_labels():
+    """An ignored class needs not be among the labels."""
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])
+    exact = -np.log([0.9, 0.8]).mean()
+    for labels in (None, [0, 1]):
+        assert metric("scce", ignore_class=-1, labels=labels)([0, 1, -1], probabilities) == pytest.approx(exact, rel=1e-6)

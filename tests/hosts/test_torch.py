@@ -614,7 +614,7 @@ def test_a_loss_of_your_own():
         nn.criterion(Charbonnier)(reduction="none"),
     ):
         torch.testing.assert_close(criterion(input, target), each)
-    torch.testing.assert_close(nn.criterion(Charbonnier(reduction="sum"))(input, target), each.sum())
+    torch.testing.assert_close(nn.criterion(Charbonnier(reduction="sum"))(input, target), each.mean(dim=-1).sum())
     torch.testing.assert_close(nn.criterion(worst_error)(reduction="none")(input, target), torch.tensor([3.0, 0.0]))
     # An axis that the loss has for its own stays its own.
     for options, expected in (({}, [3.0, 4.0]), ({"axis": 1}, [5.0, 0.0])):
@@ -672,3 +672,37 @@ def test_page(run_page):
     """The page about PyTorch runs as it is written."""
     with warnings.catch_warnings():
         run_page("pytorch")
+
+
+def test_criteria_of_objects():
+    """The criterion of a loss object gives the object's numbers, or says where it cannot."""
+    y, p = torch.rand(5, 4), torch.rand(5, 4)
+    for loss in (lb.Huber(0.3), lb.Huber(0.3, reduction="sum"), lb.Huber(0.3, reduction="none"), lb.CategoricalCrossentropy(axis=0)):
+        torch.testing.assert_close(nn.criterion(loss)(p, y), loss(y, p))
+    ids, weights = torch.tensor([0, 1, 2, 3, 3]), [1.0, 2.0, 5.0, 0.5]
+    weighted = lb.SparseCategoricalCrossentropy(class_weight=weights, reduction="mean_with_sample_weight")
+    torch.testing.assert_close(nn.criterion(weighted)(p, ids), weighted(ids, p))
+    for loss in (
+        lb.SparseCategoricalCrossentropy(class_weight=weights),
+        lb.CategoricalCrossentropy(class_weight=weights, reduction="mean_with_sample_weight"),
+    ):
+        with pytest.raises(ValueError, match="with class weights, the mean of a criterion is that of reduction="):
+            nn.criterion(loss)
+    made = nn.Huber(delta=5.0)
+    assert nn.criterion(made) is made
+    assert nn.criterion(nn.Huber) is nn.Huber
+    assert float(made.loss(delta=2.0)(y, p)) == float(lb.Huber(2.0)(y, p))
+
+
+def test_a_loss_that_is_elementwise_with_its_defaults_only():
+    """A loss that an option makes one of the whole sample is one of the whole sample with every option."""
+
+    @lb.loss
+    def peaked(ops, y_true, y_pred, *, weight_of_peak=0.0):
+        error = ops.abs(y_pred - y_true)
+        return ops.mean(ops.square(error), axis=-1) + weight_of_peak * ops.max(error, axis=-1)
+
+    input, target = torch.tensor([[0.0, 1.0, 2.0]]), torch.zeros(1, 3)
+    for reduction in ("mean", "sum", "none"):
+        found = nn.criterion(peaked)(weight_of_peak=1.0, reduction=reduction)(input, target)
+        assert found.reshape(()).item() == pytest.approx(5 / 3 + 2)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.model_selection import GridSearchCV
 
 import lossbackend as lb
@@ -204,3 +205,38 @@ def test_search_and_pickle(diabetes):
 def test_the_page(run_page):
     """Every example of the page runs."""
     run_page("boosting")
+
+
+@pytest.mark.parametrize("unit", [1.0, 10.0, 1000.0])
+def test_absolute_errors_with_the_defaults(unit):
+    """`loss_weight=mean |y|` lets absolute errors learn with XGBoost's own defaults, in every unit of the labels."""
+    features, target = load_diabetes(return_X_y=True)
+    features, target = features[:200], target[:200] * unit
+    model = xgb.XGBRegressor(objective=objective("mae", loss_weight=np.abs(target).mean()), n_estimators=50, max_depth=3, n_jobs=1)
+    builtin = xgb.XGBRegressor(objective="reg:absoluteerror", n_estimators=50, max_depth=3, n_jobs=1)
+    ours, theirs = (np.abs(m.fit(features, target).predict(features) - target).mean() for m in (model, builtin))
+    assert ours < 1.1 * theirs
+
+
+def test_counts_far_from_one():
+    """Poisson loss of large counts learns from a score that begins at their logarithm."""
+    features, target = load_diabetes(return_X_y=True)
+    model = xgb.XGBRegressor(objective=objective("poisson"), n_estimators=30, max_depth=3, base_score=float(np.log(target.mean())), n_jobs=1)
+    builtin = xgb.XGBRegressor(objective="count:poisson", n_estimators=30, max_depth=3, n_jobs=1)
+    ours = np.exp(model.fit(features, target).predict(features))
+    assert np.abs(ours - target).mean() < np.abs(builtin.fit(features, target).predict(features) - target).mean()
+
+
+def test_labels_that_cannot_be_meant():
+    """Labels that the loss cannot mean are errors, and a weight for the positive class counts as `scale_pos_weight` does."""
+    features, target = load_breast_cancer(return_X_y=True)
+    with pytest.raises(ValueError, match=r"binary_crossentropy: y_true at index .* is 2, outside"):
+        xgb.XGBRegressor(objective=objective("bce"), n_estimators=1).fit(features, target + 1)
+    with pytest.raises(ValueError, match=r"hinge: y_true at index .* is 2, none of"):
+        objective("hinge")([1.0, 2.0], [0.3, 0.4])
+    with pytest.raises(ValueError, match="sample_weight must hold one number for each of 2 samples"):
+        objective("mse")([1.0, 2.0], [1.0, 3.0], [1.0, 2.0, 3.0])
+    same = {"n_estimators": 10, "max_depth": 3, "base_score": 0.5, "n_jobs": 1}
+    ours = xgb.XGBClassifier(objective=objective("bce", pos_weight=5.0), **same).fit(features, target).predict(features, output_margin=True)
+    builtin = xgb.XGBClassifier(scale_pos_weight=5.0, **same).fit(features, target).predict(features, output_margin=True)
+    np.testing.assert_allclose(ours - ours.mean(), builtin - builtin.mean(), rtol=1e-3, atol=1e-3)
