@@ -51,7 +51,7 @@ class OptaxStyle:
         targets = options.pop("labels", None) if targets is None else targets
         known = definition_of("optax_style", self.loss)
         if predictions is None or targets is None:
-missing, given = "predictions are" if predictions is None else "targets are", ", ".join(options) or "nothing"
+            missing, given = "predictions are" if predictions is None else "targets are", ", ".join(options) or "nothing"
             raise TypeError(f"{self!r}: {missing} missing: it takes (predictions, targets), or logits= and labels=; beside them came {given}")
         ops, like = dispatch.resolve(known.name, {"predictions": predictions, "targets": targets, **options}, "jax")
         if known.elementwise and not isinstance(self.loss, objects.Loss) and "axis" not in options:
