@@ -339,7 +339,7 @@ def _curve(suite: Suite, label: str, y_true: Any, axis: Axis) -> Curve:
         np.stack([left, np.where(at, np.nan, right), np.where(follows, np.nan, right)], axis=-1).ravel(),
         _places(x, between, x[at]),
         _places(x, jumps),
-        tuple(_flats(x, values, left, right)),
+        tuple(_flats(x, values, left, right, _CHANGE * height)),
     )
 
 
@@ -349,14 +349,14 @@ def _places(x: Array, between: Array, known: Sequence[float] = ()) -> tuple[floa
     return tuple(float(place) for i, place in enumerate(places) if i == 0 or not np.isclose(place, places[i - 1], rtol=1e-12, atol=1e-18))
 
 
-def _flats(x: Array, values: Array, left: Array, right: Array) -> Iterable[Flat]:
+def _flats(x: Array, values: Array, left: Array, right: Array, least: float) -> Iterable[Flat]:
     """The ranges where the gradient is 0; where it becomes so inside of the axis, halving has left two numbers."""
-    flat = (right[:-1] == 0) & (left[1:] == 0) & (values[:-1] == values[1:])
+    flat = (right[:-1] == 0) & (left[1:] == 0) & (abs(np.diff(values)) <= least)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [False]])))
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         low = _between(x[first - 1], x[first]) if first > 0 and left[first] == 0 else x[first]
         high = _between(x[last], x[last + 1]) if last < len(x) - 1 and right[last] == 0 else x[last]
-        yield Flat(float(low), float(high), bool(values[first] > np.nanmin(values)))
+        yield Flat(float(low), float(high), bool(values[first] > np.nanmin(values) + least))
 
 
 def _between(low: float, high: float) -> float:
