@@ -343,7 +343,7 @@ def _curve(suite: Suite, label: str, y_true: Any, axis: Axis) -> Curve:
     )
 
 
-def _places(x: Array, between: Array, known: Sequence[float] = ()) -> tuple[float, ...]:
+def _places(x: Array, between: Array, known: Iterable[float] = ()) -> tuple[float, ...]:
     """The places between two neighbours, and those that are known, ascending, each once."""
     places = sorted([*known, *(_between(*pair) for pair in zip(x[:-1][between], x[1:][between], strict=True))])
     return tuple(float(place) for i, place in enumerate(places) if i == 0 or not np.isclose(place, places[i - 1], rtol=1e-12, atol=1e-18))
@@ -424,12 +424,9 @@ def _position(flat: Flat, axis: Axis) -> str:
     return f"{axis.symbol} ≥ {low}" if ends[0] else f"{axis.symbol} ≤ {high}"
 
 
-def _positions(kinks: Sequence[float], axis: Axis, most: int = 6) -> str:
-    sizes = list(dict.fromkeys(abs(kink) for kink in kinks))
-    if len(sizes) < len(kinks) and all(-size in kinks and size in kinks for size in sizes):
-        words = [axis.number(size) if size == 0 else f"±{axis.number(size)}" for size in sizes]
-    else:
-        words = [axis.number(kink) for kink in kinks]
+def _positions(places: Sequence[float], axis: Axis, most: int = 6) -> str:
+    """The places, those that print alike once."""
+    words = list(dict.fromkeys(f"±{axis.number(abs(place))}" if place and -place in places else axis.number(place) for place in places))
     return f"{axis.symbol} = {', '.join(words[:most])}{', …' if len(words) > most else ''}"
 
 

@@ -89,6 +89,11 @@ def stairs(ops, y_true, y_pred):
     return ops.mean(ops.cast(ops.cast(y_pred - y_true, "int32"), "float64"), axis=-1)
 
 @lb.loss
+def fine(ops, y_true, y_pred):
+    e = ops.abs(y_pred - y_true)
+    return ops.mean(ops.relu(e - 1e-9) + ops.relu(e - 2e-9) + ops.relu(e - 0.25), axis=-1) + ops.mean(e, axis=-1)
+
+@lb.loss
 def half(ops, y_true, y_pred):
     return ops.mean(ops.sqrt(y_pred - y_true), axis=-1)
 
@@ -327,7 +332,7 @@ def test_a_jump_is_a_gap_in_the_line():
     assert (curve.x[gap], curve.x[gap + 1]) == pytest.approx((0.33, 0.33), rel=1e-15)
     assert (curve.values[gap - 1], curve.values[gap + 1]) == pytest.approx((0.33**2, 0.33**2 + 1))
     assert np.nanmax(abs(curve.slopes)) == 6.0
-    np.testing.assert_allclose(np.delete(curve.slopes, gap), 2 * np.delete(curve.x, gap), rtol=1e-9)
+    np.testing.assert_allclose(np.delete(curve.slopes, gap), 2 * np.delete(curve.x, gap), atol=1e-15)
 
 
 def test_a_staircase_is_flat_from_jump_to_jump():
@@ -458,6 +463,7 @@ def test_an_axis_option_does_not_change_the_picture():
         (["own:step"], {"jump": "e = 0.5", "saturated": "e ≥ 0.5", "flat": "e ≤ 0.5"}),
         (["own:raised"], {"jump": "e = 0.33"}),
         (["own:half"], {"kink": "e = 0"}),
+        (["own:fine"], {"kink": "e = ±0.25, 0"}),
         (["cce"], {"kink": "p = 1e-7", "saturated": "p ≤ 1e-7"}),
         (["bce"], {"kink": "p = 1e-7 (y = 1), p = 1 − 1e-7 (y = 0)", "saturated": "p ≤ 1e-7 (y = 1), p ≥ 1 − 1e-7 (y = 0)"}),
         (["hinge", "squared_hinge"], {"kink": "m = 1 (hinge)", "flat": "m ≥ 1"}),
