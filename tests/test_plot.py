@@ -518,7 +518,7 @@ def test_a_jump_is_a_dashed_line():
     _, [(above, below, [legend])] = parts("own:raised")
     for ax in (above, below):
         assert [line.get_xdata() for line in ax.lines if line.get_linestyle() == "--"] == [pytest.approx([0.33, 0.33])]
-    assert not any(line.get_marker() == "o" for line in above.lines)
+    assert not any(line.get_marker() == "o" for line in (*above.lines, *legend.legend_handles))
     assert [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in legend.get_texts()] == ["jump of the loss: e = 0.33"]
 
 
