@@ -546,8 +546,8 @@ def interface() -> "click.Group":
     ) -> None:
         """Draw each LOSS and its gradient with respect to y_pred, all in one picture.
 
-        Kinks, where the slopes on both sides differ, are marked, and so are the ranges where the gradient is 0: saturated where the loss is above its
-        minimum, so that nothing is learnt there. Everything is exact, which needs no framework.
+        Kinks, where the slopes on both sides differ, and jumps of the loss are marked, and so are the ranges where the gradient is 0: saturated where
+        the loss is above its minimum, so that nothing is learnt there. Everything is exact, which needs no framework.
 
         LOSS is a name that `lossbackend losses` knows, or module:function, a loss of your own. The horizontal axis is the error p − y, the margin
         y p, the probability, the logit or the rate, as the loss takes it; losses of different axes stand side by side. The axis of probabilities is
@@ -578,12 +578,15 @@ def interface() -> "click.Group":
             raise click.UsageError("Missing argument 'LOSS', or --gallery DIR.", click.get_current_context())
         if output is not None and suffix is not None:
             raise ValueError("--format: the end of the file that --output names says it, drop one of them")
-        target = check_output(output or f"{'-'.join(name.rpartition(':')[2] for name in loss)}.{suffix or 'png'}", (".png", ".svg"))
         # What a user's module prints is no part of the answer.
         with redirect_stdout(sys.stderr):
-            panels = plot.panels(plot.resolve(loss, parse_options(pairs), kind), limits)
+            suites = plot.resolve(loss, parse_options(pairs), kind)
+            if output is None:
+                output = f"{'-'.join(name.rpartition(':')[2] for name in loss)}.{suffix or 'png'}"
+            target = check_output(output, (".png", ".svg"))
+            panels = plot.panels(suites, limits)
             plot.save(plot.draw(panels), target)
-        _print_pairs([("output", output or target.name), *((what, where) for panel in panels for what, where in plot.marks(*panel).items())])
+        _print_pairs([("output", output), *((what, where) for panel in panels for what, where in plot.marks(*panel).items())])
 
     return group
 

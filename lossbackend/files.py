@@ -7,7 +7,7 @@ import csv
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -162,7 +162,8 @@ def _only(what: str, known: Sequence[str]) -> str:
 def check_output(path: str, suffixes: Sequence[str] = (".npy", ".csv")) -> Path:
     """The file to write, of one of these formats; ValueError if it cannot be one. The target of a link is replaced, not the link."""
     target = Path(os.path.realpath(path))
-    if target.is_dir():
+    # realpath drops the slash that says so.
+    if target.is_dir() or path.endswith(("/", os.sep)):
         raise ValueError(f"--output: {path!r} is a directory: name a file in it, such as {os.path.join(path, 'losses' + suffixes[0])!r}")
     if target.suffix.lower() not in suffixes:
         raise ValueError(f"--output: {path!r} has to end in {' or '.join(suffixes)}")
@@ -173,25 +174,30 @@ def check_output(path: str, suffixes: Sequence[str] = (".npy", ".csv")) -> Path:
 
 def write_array(target: Path, values: Array) -> None:
     """Write ``values``; ValueError where that fails, and then ``target`` is as it was."""
+    replace(target, lambda temporary: _write(temporary, values))
+
+
+def replace(target: Path, write: Callable[[Path], object]) -> None:
+    """Have ``target`` written at a temporary path and moved; ValueError where that fails, and then ``target`` is as it was."""
     try:
-        _replace(target, values)
+        # In a folder of its own the new file has the usual permissions; that of mkstemp would be unreadable to others.
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".lossbackend-") as folder:
+            temporary = Path(folder) / target.name
+            write(temporary)
+            os.replace(temporary, target)
     except OSError as error:
-        raise ValueError(f"--output: {str(target)!r} cannot be written: {error.strerror or error}") from error
+        raise ValueError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
 
 
-def _replace(target: Path, values: Array) -> None:
-    # In a folder of its own the new file has the usual permissions; that of mkstemp would be unreadable to others.
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".lossbackend-") as folder:
-        temporary = Path(folder) / target.name
-        if target.suffix.lower() == ".npy":
-            with open(temporary, "wb") as file:
-                np.save(file, values, allow_pickle=False)
-        else:
-            with open(temporary, "w", newline="", encoding="utf-8") as text:
-                writer = csv.writer(text)
-                writer.writerow("_".join(["loss", *map(str, index)]) for index in np.ndindex(values.shape[1:]))
-                writer.writerows(digits(values))
-        os.replace(temporary, target)
+def _write(path: Path, values: Array) -> None:
+    if path.suffix.lower() == ".npy":
+        with open(path, "wb") as file:
+            np.save(file, values, allow_pickle=False)
+    else:
+        with open(path, "w", newline="", encoding="utf-8") as text:
+            writer = csv.writer(text)
+            writer.writerow("_".join(["loss", *map(str, index)]) for index in np.ndindex(values.shape[1:]))
+            writer.writerows(digits(values))
 
 
 def digits(values: Array) -> Iterator[list[str]]:

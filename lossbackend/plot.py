@@ -4,6 +4,7 @@ What is drawn is exact: the definition in arithmetic of 1024 bits, as in ``lossb
 is where these disagree, and a flat range is where both are 0, so that neither is an effect of rounding.
 """
 
+import difflib
 import io
 import re
 import textwrap
@@ -19,7 +20,7 @@ from matplotlib.patches import Patch
 
 from lossbackend import cli, dispatch, registry
 from lossbackend.definition import Definition, loss_of
-from lossbackend.files import error_text, listed
+from lossbackend.files import error_text, listed, replace
 from lossbackend.parity.cases import KINDS, Array, Batch, Suite, suite_of, suites
 from lossbackend.parity.measure import laid_out
 
@@ -48,8 +49,14 @@ _INTERVALS = 160
 _STEP = 2.0**-300
 # A slope below this is the last bits of a constant; that of a square beside its minimum is a step.
 _NOISE = 2.0**-600
-# A jump of the slope, relative to the slope, that is seen as one.
+# A slope above this is no slope: the value jumps. That of a square root beside 0 is 2^150.
+_CLIFF = 2.0**230
+# A jump that is seen as one: of the slope, relative to the slope; of the value, relative to the height of the picture.
 _JUMP = 0.01
+# A change of the value, relative to the height of the picture, that a slope of 0 does not explain.
+_CHANGE = 1e-9
+# A loss with ten kinks takes a thousand points.
+_MOST = 20_000
 # Two numbers as close as this, relative to themselves or absolutely, have nothing between them.
 _ADJACENT, _NOTHING = 4e-16, 1e-24
 
@@ -155,7 +162,11 @@ class Flat(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A loss along its line for one y_true. Every x stands there three times: with the slope on its left, NaN at a kink, the slope on its right."""
+    """A loss along its line for one y_true.
+
+    Every x stands there three times: with the slope on its left, NaN at a kink, the slope on its right. The value and the slope are NaN where a jump
+    follows.
+    """
 
     suite: Suite
     label: str
@@ -163,6 +174,8 @@ class Curve(NamedTuple):
     values: Array
     slopes: Array
     kinks: tuple[float, ...]
+    jumps: tuple[float, ...]
+    """Where the value itself jumps; the slope may, too."""
     flats: tuple[Flat, ...]
 
 
@@ -185,8 +198,10 @@ def resolve(names: Sequence[str], options: Mapping[str, Any] | None = None, kind
         raise ValueError("--inputs is for a loss of your own, module:function; what the built-in losses take is known")
     for option in given:
         if not any(option in own.definition.options for own in found):
-            # Raises, with a near match.
-            found[0].definition.complete({**found[0].options, option: given[option]})
+            near = difflib.get_close_matches(option, [known for own in found for known in own.definition.options], 1)
+            nearest = next(own for own in found if not near or near[0] in own.definition.options)
+            # Raises, with the near match.
+            nearest.definition.complete({**nearest.options, option: given[option]})
     resolved = {}
     for name, own in zip(names, found, strict=True):
         definition = own.definition
@@ -238,7 +253,7 @@ class _Line:
         values, before, after = np.split(self._exact(np.concatenate([y_pred, y_pred - step, y_pred + step])), 3)
         with np.errstate(all="ignore"):
             slopes = (((end - start) / _STEP).astype(float) for start, end in ((before, values), (values, after)))
-            left, right = (np.where(abs(slope) < _NOISE, 0.0, slope) for slope in slopes)
+            left, right = (np.where(abs(slope) < _NOISE, 0.0, np.where(abs(slope) > _CLIFF, np.nan, slope)) for slope in slopes)
             return values.astype(float), left, right
 
     def _exact(self, y_pred: Array) -> Array:
@@ -260,72 +275,88 @@ def _is_jump(left: Array, right: Array, scale: float) -> Array:
     return jump
 
 
-def _traced(line: _Line, x: Array) -> tuple[Array, Array, Array, Array, float]:
-    """x with every point that halving found on the way to a kink, ascending; values, slopes on the left and on the right; a typical slope."""
+def _traced(line: _Line, axis: Axis) -> tuple[Array, Array, Array, Array, float, float]:
+    """The grid with every point that halving found on the way to a kink, a jump or the end of a flat range, ascending.
+
+    Returns x, the values, the slopes on the left and on the right, a typical slope, and the height of the picture.
+    """
+    x = axis.grid()
     points = [(x, *line.look(x))]
-    _, _, left, right = points[0]
+    _, values, left, right = points[0]
+    if not np.isfinite(values).any():
+        built_in = _is_built_in(line.suite.definition)
+        advice = "choose another --range" if built_in else "name the kind of its input with --inputs KIND, or choose another --range"
+        raise ValueError(f"{line.suite.label}: not a finite number for any {axis.label.partition(' (')[0]}; {advice}")
     # Outside the axis there may be no loss.
     left[0], right[-1] = right[0], left[-1]
     typical = abs(right[np.isfinite(right) & (right != 0)])
     scale = float(np.median(typical)) if typical.size else 1.0
-    start, end, after, before = x[:-1], x[1:], right[:-1], left[1:]
-    while start.size:
-        apart = end - start > _ADJACENT * np.fmax(abs(start), abs(end)) + _NOTHING
-        start, end, after, before = start[apart], end[apart], after[apart], before[apart]
-        middle = start + (end - start) / 2
-        if not middle.size:
+    height = float(np.ptp(_limits([values])))
+    # Intervals: both ends, the slopes and the values there.
+    ends = np.stack([x[:-1], x[1:], right[:-1], left[1:], values[:-1], values[1:]])
+    while True:
+        ends = ends[:, ends[1] - ends[0] > _ADJACENT * np.fmax(abs(ends[0]), abs(ends[1])) + _NOTHING]
+        start, end, after, before, low, high = ends
+        if not start.size:
             break
+        if sum(part[0].size for part in points) + start.size > _MOST:
+            raise ValueError(
+                f"{line.suite.label}: the loss or its slope jumps nearly everywhere: does its formula leave ops? If not, choose a narrower --range"
+            )
+        middle = start + (end - start) / 2
         values, left, right = line.look(middle)
         points.append((middle, values, left, right))
-        # A smooth slope changes by as much in both halves, and less in each of them than in the whole.
+        # A smooth slope changes by as much in both halves, and less in each of them than in the whole; a smooth value, too.
         size = np.fmax(np.fmax(abs(after), abs(before)), scale)
-        uneven = abs((left - after) - (before - right)) > _JUMP * size
-        open_ = uneven | (abs(before - after) > size / 2)
-        start, end = np.concatenate([start[open_], middle[open_]]), np.concatenate([middle[open_], end[open_]])
-        after, before = np.concatenate([after[open_], right[open_]]), np.concatenate([left[open_], before[open_]])
+        open_ = (abs((left - after) - (before - right)) > _JUMP * size) | (abs(before - after) > size / 2)
+        open_ |= abs((values - low) - (high - values)) > _JUMP * height
+        open_ |= (after == 0) != (before == 0)
+        open_ |= (after == 0) & (before == 0) & (abs(high - low) > _CHANGE * height)
+        halves = np.stack([start, middle, after, left, low, values]), np.stack([middle, end, right, before, values, high])
+        ends = np.concatenate([half[:, open_] for half in halves], axis=1)
     x, values, left, right = (np.concatenate(parts) for parts in zip(*points, strict=True))
     order = np.argsort(x)
-    return x[order], values[order], left[order], right[order], scale
+    return x[order], values[order], left[order], right[order], scale, height
 
 
 def _curve(suite: Suite, label: str, y_true: Any, axis: Axis) -> Curve:
-    line = _Line(suite, y_true)
     with np.errstate(all="ignore"):
-        x, values, left, right, scale = _traced(line, axis.grid())
+        x, values, left, right, scale, height = _traced(_Line(suite, y_true), axis)
+        steps, rises = np.diff(x), abs(np.diff(values))
+        adjacent = steps <= _ADJACENT * np.fmax(abs(x[1:]), abs(x[:-1])) + _NOTHING
+        # Beside a pole the slope explains the change of the value.
+        explained = 2 * steps * np.fmax(np.fmax(abs(right[:-1]), abs(left[1:])), 0.0)
+        jumps = adjacent & np.isfinite(rises) & (rises > _JUMP * height) & (rises > explained)
         at = _is_jump(left, right, scale)
-        between = (np.diff(x) <= _ADJACENT * abs(x[1:]) + _NOTHING) & _is_jump(right[:-1], left[1:], scale)
-        found = [_between(*pair) for pair in zip(x[:-1][between], x[1:][between], strict=True)]
-        kinks = [*x[at], *(place for place in found if not np.isclose(place, x[at], rtol=1e-12, atol=1e-18).any())]
-    # The gap in the line of the gradient.
-    gaps = np.where(at, np.nan, right)
-    slopes = np.stack([left, gaps, np.where(np.append(between, False), np.nan, right)], axis=-1).ravel()
-    flats = tuple(_flats(line, x, values, left, right))
-    return Curve(suite, label, np.repeat(x, 3), np.repeat(values, 3), slopes, tuple(sorted(map(float, kinks))), flats)
+        between = adjacent & _is_jump(right[:-1], left[1:], scale) & ~jumps
+    # The gaps in the lines; the last x has nothing that follows.
+    follows, gap = np.append(jumps | between, False), np.append(jumps, False)
+    return Curve(
+        suite,
+        label,
+        np.repeat(x, 3),
+        np.stack([values, values, np.where(gap, np.nan, values)], axis=-1).ravel(),
+        np.stack([left, np.where(at, np.nan, right), np.where(follows, np.nan, right)], axis=-1).ravel(),
+        _places(x, between, x[at]),
+        _places(x, jumps),
+        tuple(_flats(x, values, left, right, _CHANGE * height)),
+    )
 
 
-def _flats(line: _Line, x: Array, values: Array, left: Array, right: Array) -> Iterable[Flat]:
-    """The ranges where the gradient is 0, their ends found by halving."""
-    flat = (right[:-1] == 0) & (left[1:] == 0) & (values[:-1] == values[1:])
+def _places(x: Array, between: Array, known: Iterable[float] = ()) -> tuple[float, ...]:
+    """The places between two neighbours, and those that are known, ascending, each once."""
+    places = sorted([*known, *(_between(*pair) for pair in zip(x[:-1][between], x[1:][between], strict=True))])
+    return tuple(float(place) for i, place in enumerate(places) if i == 0 or not np.isclose(place, places[i - 1], rtol=1e-12, atol=1e-18))
+
+
+def _flats(x: Array, values: Array, left: Array, right: Array, least: float) -> Iterable[Flat]:
+    """The ranges where the gradient is 0; where it becomes so inside of the axis, halving has left two numbers."""
+    flat = (right[:-1] == 0) & (left[1:] == 0) & (abs(np.diff(values)) <= least)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [False]])))
     for first, last in zip(edges[::2], edges[1::2], strict=True):
-        low, high = x[first], x[last]
-        if first > 0 and left[first] == 0:
-            low = _end(line, x[first - 1], low)
-        if last < len(x) - 1 and right[last] == 0:
-            high = _end(line, x[last + 1], high)
-        yield Flat(float(low), float(high), bool(values[first] > np.nanmin(values)))
-
-
-def _end(line: _Line, outside: float, inside: float) -> float:
-    """Where the gradient becomes 0 between a number where it is not and one where it is."""
-    while abs(inside - outside) > _ADJACENT * abs(inside) + _NOTHING:
-        middle = outside + (inside - outside) / 2
-        _, left, right = line.look(np.array([middle]))
-        if left[0] == 0 == right[0]:
-            inside = middle
-        else:
-            outside = middle
-    return _between(*sorted((outside, inside)))
+        low = _between(x[first - 1], x[first]) if first > 0 and left[first] == 0 else x[first]
+        high = _between(x[last], x[last + 1]) if last < len(x) - 1 and right[last] == 0 else x[last]
+        yield Flat(float(low), float(high), bool(values[first] > np.nanmin(values) + least))
 
 
 def _between(low: float, high: float) -> float:
@@ -344,8 +375,10 @@ def axis_of(suites: Sequence[Suite], limits: tuple[float, float] | None = None) 
     axis = VIEWS[suites[0].kind].axis
     if limits is not None:
         low, high = limits
-        if not low < high or not np.isfinite(limits).all():
+        if not low < high or not np.isfinite(high - low):
             raise ValueError(f"--range: two numbers, the smaller one first, got {low:g} and {high:g}")
+        if high - low < max(1e-18, 1e-12 * max(abs(low), abs(high))):
+            raise ValueError(f"--range: {low:g} and {high:g} are too close to each other")
         return Axis(axis.symbol, axis.label.partition(" (")[0], low, high)
     options = [(suite.definition, suite.definition.complete(dict(suite.options))) for suite in suites]
     if axis is ERROR:
@@ -369,9 +402,6 @@ def curves(suites: Sequence[Suite], axis: Axis) -> list[Curve]:
         own: list[Curve] = []
         for label, y_true in VIEWS[suite.kind].labels.items():
             curve = _curve(suite, label, y_true, axis)
-            if not np.isfinite(curve.values).any():
-                what = axis.label.partition(" (")[0]
-                raise ValueError(f"{suite.label}: not a finite number for any {what}; name the kind of its input with --inputs KIND")
             if own and np.array_equal(own[0].values, curve.values, equal_nan=True):
                 # The same whatever y is.
                 own[0] = own[0]._replace(label="")
@@ -394,12 +424,9 @@ def _position(flat: Flat, axis: Axis) -> str:
     return f"{axis.symbol} ≥ {low}" if ends[0] else f"{axis.symbol} ≤ {high}"
 
 
-def _positions(kinks: Sequence[float], axis: Axis, most: int = 6) -> str:
-    sizes = list(dict.fromkeys(abs(kink) for kink in kinks))
-    if len(sizes) < len(kinks) and all(-size in kinks and size in kinks for size in sizes):
-        words = [axis.number(size) if size == 0 else f"±{axis.number(size)}" for size in sizes]
-    else:
-        words = [axis.number(kink) for kink in kinks]
+def _positions(places: Sequence[float], axis: Axis, most: int = 6) -> str:
+    """The places, those that print alike once."""
+    words = list(dict.fromkeys(f"±{axis.number(abs(place))}" if place and -place in places else axis.number(place) for place in places))
     return f"{axis.symbol} = {', '.join(words[:most])}{', …' if len(words) > most else ''}"
 
 
@@ -427,8 +454,13 @@ def _whose(some: Sequence[Curve], drawn: Sequence[Curve]) -> str:
     return f" ({', '.join(names)})"
 
 
-KINK, SATURATED, FLAT = "kink", "saturated", "flat"
-_LEGEND = {KINK: "kink", SATURATED: "saturated, gradient 0 with the loss above its minimum", FLAT: "gradient 0 with the loss at its minimum"}
+KINK, JUMP, SATURATED, FLAT = "kink", "jump", "saturated", "flat"
+_LEGEND = {
+    KINK: "kink",
+    JUMP: "jump of the loss",
+    SATURATED: "saturated, gradient 0 with the loss above its minimum",
+    FLAT: "gradient 0 with the loss at its minimum",
+}
 
 
 def marks(axis: Axis, drawn: Sequence[Curve]) -> dict[str, str]:
@@ -437,10 +469,11 @@ def marks(axis: Axis, drawn: Sequence[Curve]) -> dict[str, str]:
     >>> marks(MARGIN, curves(resolve(["hinge"]), MARGIN))
     {'kink': 'm = 1', 'flat': 'm ≥ 1'}
     """
-    found: dict[str, dict[str, list[Curve]]] = {KINK: {}, SATURATED: {}, FLAT: {}}
+    found: dict[str, dict[str, list[Curve]]] = {what: {} for what in _LEGEND}
     for curve in drawn:
-        if curve.kinks:
-            found[KINK].setdefault(_positions(curve.kinks, axis), []).append(curve)
+        for what, places in ((KINK, curve.kinks), (JUMP, curve.jumps)):
+            if places:
+                found[what].setdefault(_positions(places, axis), []).append(curve)
         for flat in curve.flats:
             found[SATURATED if flat.saturated else FLAT].setdefault(_position(flat, axis), []).append(curve)
     return {what: ", ".join(f"{where}{_whose(some, drawn)}" for where, some in places.items()) for what, places in found.items() if places}
@@ -507,14 +540,16 @@ def _draw_panel(part: Any, panel: Panel) -> None:
         for kink in curve.kinks:
             above.plot(kink, curve.values[np.searchsorted(curve.x, kink)], **{**_DOT, "color": style["color"]}, zorder=3)
     for ax in (above, below):
-        for kink in {kink for curve in drawn for kink in curve.kinks}:
-            ax.axvline(kink, **_LINE, zorder=1)
+        for place in {place for curve in drawn for place in curve.kinks + curve.jumps}:
+            ax.axvline(place, **_LINE, zorder=1)
+        # Where one curve is saturated and another one is flat, the hatches cross.
         for flat in {flat for curve in drawn for flat in curve.flats}:
             ax.axvspan(flat.low, flat.high, **_shade(flat.saturated), zorder=0)
     for what, where in marks(*panel).items():
         # A line does not end inside of "p = 1".
         label = "\n".join(textwrap.wrap(re.sub(r" ([=≤≥−]) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", f"{_LEGEND[what]}: {where}"), _WIDE))
-        handles.append(Line2D([], [], **_DOT, **_LINE, label=label) if what == KINK else Patch(**_shade(what == SATURATED), label=label))
+        line = {KINK: {**_DOT, **_LINE}, JUMP: _LINE}.get(what)
+        handles.append(Patch(**_shade(what == SATURATED), label=label) if line is None else Line2D([], [], **line, label=label))
     above.set_ylabel("loss")
     gradients = {VIEWS[curve.suite.kind].gradient for curve in drawn}
     below.set_ylabel(gradients.pop() if len(gradients) == 1 else _GRADIENT)
@@ -542,7 +577,7 @@ def _draw_panel(part: Any, panel: Panel) -> None:
 def _shade(saturated: bool) -> dict[str, Any]:
     if saturated:
         return {"facecolor": "#E69F00", "alpha": 0.35, "linewidth": 0.0, "hatch": "//", "edgecolor": "#A06000"}
-    return {"facecolor": "#999999", "alpha": 0.25, "linewidth": 0.0}
+    return {"facecolor": "#999999", "alpha": 0.3, "linewidth": 0.0, "hatch": "\\\\", "edgecolor": "#666666"}
 
 
 def _limits(rows: Sequence[Array]) -> tuple[float, float]:
@@ -569,12 +604,9 @@ def rendered(figure: Figure, suffix: str) -> bytes:
 
 
 def save(figure: Figure, target: Path) -> None:
-    """Write the picture, in the format of the file's end; ValueError where that fails."""
+    """Write the picture, in the format of the file's end; ValueError where that fails, and then ``target`` is as it was."""
     picture = rendered(figure, target.suffix.lower().removeprefix("."))
-    try:
-        target.write_bytes(picture)
-    except OSError as error:
-        raise ValueError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
+    replace(target, lambda temporary: temporary.write_bytes(picture))
 
 
 def gallery(

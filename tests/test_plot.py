@@ -28,6 +28,7 @@ from lossbackend.parity.cases import KINDS
 EPSILON = 1e-7
 
 OWN = """
+import numpy as np
 import lossbackend as lb
 from lossbackend.definition import Probability, ProbabilityOrLogit
 
@@ -68,6 +69,41 @@ def marked(ops, y_true: Probability, y_pred: ProbabilityOrLogit):
 @lb.loss
 def nowhere(ops, y_true, y_pred):
     return ops.mean(ops.log(-ops.square(y_pred) - 1.0), axis=-1)
+
+@lb.loss
+def step(ops, y_true, y_pred, *, edge=0.5):
+    return ops.mean(ops.where(y_pred - y_true > edge, 1.0, 0.0), axis=-1)
+
+@lb.loss
+def raised(ops, y_true, y_pred):
+    e = y_pred - y_true
+    return ops.mean(ops.where(e > 0.33, ops.square(e) + 1.0, ops.square(e)), axis=-1)
+
+@lb.loss
+def bent(ops, y_true, y_pred):
+    e = y_pred - y_true
+    return ops.mean(ops.where(e > 0.33, 2.0 * e + 1.0, -e), axis=-1)
+
+@lb.loss
+def stairs(ops, y_true, y_pred):
+    return ops.mean(ops.cast(ops.cast(y_pred - y_true, "int32"), "float64"), axis=-1)
+
+@lb.loss
+def fine(ops, y_true, y_pred):
+    e = ops.abs(y_pred - y_true)
+    return ops.mean(ops.relu(e - 0.25) + ops.relu(e - 0.25001) + e, axis=-1)
+
+@lb.loss
+def half(ops, y_true, y_pred):
+    return ops.mean(ops.sqrt(y_pred - y_true), axis=-1)
+
+@lb.loss
+def pole(ops, y_true, y_pred):
+    return -ops.mean(ops.log(ops.abs(y_pred - y_true - 0.3333)), axis=-1)
+
+@lb.loss
+def outside(ops, y_true, y_pred):
+    return np.mean(np.tanh(np.asarray(y_pred, float) - np.asarray(y_true, float)), axis=-1)
 
 @lb.loss
 def broken(ops, y_true, y_pred):
@@ -245,6 +281,11 @@ ALMOST_1 = 1 - EPSILON
         ("own:off_centre", {}, [(0.006, 0.014)]),
         ("own:kinkless", {}, [()]),
         ("own:root", {}, [(0.0,)]),
+        ("own:half", {}, [(0.0,)]),
+        ("own:fine", {}, [(-0.25001, -0.25, 0.0, 0.25, 0.25001)]),
+        ("own:step", {}, [()]),
+        ("own:raised", {}, [()]),
+        ("own:bent", {}, [()]),
     ],
 )
 def test_kinks(name, options, kinks):
@@ -259,6 +300,46 @@ def test_the_gradient_has_a_gap_at_a_kink():
     at = curve.x == 0
     np.testing.assert_array_equal(curve.slopes[at], [-1.0, np.nan, 1.0])
     assert np.isfinite(curve.slopes[~at]).all()
+
+
+# Jumps
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "jumps"),
+    [
+        ("own:step", {}, (0.5,)),
+        ("own:step", {"edge": 0.75}, (0.75,)),
+        ("own:step", {"edge": 1 / 3}, (1 / 3,)),
+        ("own:raised", {}, (0.33,)),
+        ("own:bent", {}, (0.33,)),
+        ("own:stairs", {}, (-2.0, -1.0, 1.0, 2.0)),
+        ("own:half", {}, ()),
+        ("own:root", {}, ()),
+        ("own:pole", {}, ()),
+        ("mae", {}, ()),
+        ("bce", {}, ()),
+        ("cosine", {}, ()),
+    ],
+)
+def test_jumps(name, options, jumps):
+    for curve in curves(name, limits=None if name in ("bce", "cosine") else (-2.5, 2.5), **options):
+        assert curve.jumps == pytest.approx(jumps, rel=1e-12)
+
+
+def test_a_jump_is_a_gap_in_the_line():
+    (curve,) = curves("own:raised")
+    (gap,) = np.flatnonzero(np.isnan(curve.values))
+    assert (curve.x[gap], curve.x[gap + 1]) == pytest.approx((0.33, 0.33), rel=1e-15)
+    assert (curve.values[gap - 1], curve.values[gap + 1]) == pytest.approx((0.33**2, 0.33**2 + 1))
+    assert np.nanmax(abs(curve.slopes)) == 6.0
+    np.testing.assert_allclose(np.delete(curve.slopes, gap), 2 * np.delete(curve.x, gap), atol=1e-15)
+
+
+def test_a_staircase_is_flat_from_jump_to_jump():
+    (curve,) = curves("own:stairs", limits=(-2.5, 2.5))
+    assert [flat[:2] for flat in curve.flats] == [(-2.5, -2.0), (-2.0, -1.0), (-1.0, 1.0), (1.0, 2.0), (2.0, 2.5)]
+    assert [flat.saturated for flat in curve.flats] == [False, True, True, True, True]
 
 
 # Ranges without a gradient
@@ -278,6 +359,7 @@ def test_the_gradient_has_a_gap_at_a_kink():
         ("own:dead_zone", {}, [(-0.003, 0.003, False)]),
         ("own:soft_zone", {}, [(-1 / 3, 1 / 3, False)]),
         ("scce", {"ignore_class": 0}, [(1e-9, 1 - 1e-9, False)]),
+        ("own:soft_zone", {"width": 0.0123}, [(-0.0123, 0.0123, False)]),
     ],
 )
 def test_flat_ranges(name, options, flats):
@@ -305,6 +387,13 @@ def test_flat_ranges(name, options, flats):
 )
 def test_nothing_is_flat(name, options):
     assert all(curve.flats == () for curve in curves(name, **options))
+
+
+def test_where_a_slope_is_too_small_to_be_told_from_0():
+    yes, no = curves("bce", from_logits=True, limits=(-1000.0, 1000.0))
+    # exp(−z) is 2^-600.
+    assert yes.flats == (plot.Flat(pytest.approx(600 * math.log(2)), 1000.0, False),)
+    assert no.flats == (plot.Flat(-1000.0, pytest.approx(-600 * math.log(2)), False),)
 
 
 def test_beyond_the_ends_of_a_probability_both_kinds_of_range_are_found():
@@ -372,6 +461,10 @@ def test_an_axis_option_does_not_change_the_picture():
     ("names", "words"),
     [
         (["own:dead_zone"], {"kink": "e = ±0.003", "flat": "−0.003 ≤ e ≤ 0.003"}),
+        (["own:step"], {"jump": "e = 0.5", "saturated": "e ≥ 0.5", "flat": "e ≤ 0.5"}),
+        (["own:raised"], {"jump": "e = 0.33"}),
+        (["own:half"], {"kink": "e = 0"}),
+        (["own:fine"], {"kink": "e = ±0.25, 0"}),
         (["cce"], {"kink": "p = 1e-7", "saturated": "p ≤ 1e-7"}),
         (["bce"], {"kink": "p = 1e-7 (y = 1), p = 1 − 1e-7 (y = 0)", "saturated": "p ≤ 1e-7 (y = 1), p ≥ 1 − 1e-7 (y = 0)"}),
         (["hinge", "squared_hinge"], {"kink": "m = 1 (hinge)", "flat": "m ≥ 1"}),
@@ -419,6 +512,20 @@ def test_the_picture_shows_the_curves_and_what_is_marked():
     assert below.get_xlabel() == "margin m = y p"
     assert (above.get_ylabel(), below.get_ylabel()) == ("loss", "∂ loss / ∂ y_pred")
     assert above.get_title().startswith("Hinge loss, mean relu(1 − y'p)")
+
+
+def test_a_jump_is_a_dashed_line():
+    _, [(above, below, [legend])] = parts("own:raised")
+    for ax in (above, below):
+        assert [line.get_xdata() for line in ax.lines if line.get_linestyle() == "--"] == [pytest.approx([0.33, 0.33])]
+    assert not any(line.get_marker() == "o" for line in (*above.lines, *legend.legend_handles))
+    assert [text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in legend.get_texts()] == ["jump of the loss: e = 0.33"]
+
+
+def test_where_one_curve_is_saturated_and_another_one_flat_both_are_seen():
+    figure = plot.draw(plot.panels(plot.resolve(["bce"]), (-1.0, 2.0)))
+    (part,) = figure.subfigs
+    assert {patch.get_hatch() for patch in part.axes[0].patches} == {"//", "\\\\"}
 
 
 @pytest.mark.parametrize("names", [["bce"], ["bce", "cce", "kld", "scce"], ["mse", "bce", "hinge"], ["mse", "mae", "huber"]], ids="-".join)
@@ -565,16 +672,28 @@ def test_gallery_as_a_function(monkeypatch):
         (["mse", "mae", "--option", "delta=1"], "unknown option 'delta'"),
         (["mse", "huber", "--option", "delta=-1"], "huber: delta must be positive"),
         (["huber", "--option", "delta"], "--option takes name=value"),
+        (["mse", "huber", "--option", "dlta=1"], "huber: unknown option 'dlta', did you mean 'delta'?"),
         (["cce", "--option", "class_weight=[1,2,3]"], "class_weight must hold 2 numbers"),
         (["mse", "-o", "a.pdf"], "--output: 'a.pdf' has to end in .png or .svg"),
         (["mse", "-o", "a"], "--output: 'a' has to end in .png or .svg"),
         (["mse", "-o", "nope/a.png"], "--output: no such directory"),
         (["mse", "-o", "."], "'.' is a directory: name a file in it, such as './losses.png'"),
+        (["mse", "-o", ""], "--output: '' is a directory"),
+        (["mse", "-o", "a.png/"], "--output: 'a.png/' is a directory"),
+        ([""], "unknown loss ''"),
+        (["own:"], "'own:' names no loss: write module:function"),
+        (["mse/.."], "unknown loss 'mse/..'"),
         (["mse", "-o", "a.png", "--format", "svg"], "drop one of them"),
         (["mse", "--format", "pdf"], "'pdf' is not one of 'png', 'svg'"),
         (["mse", "--range", "2", "1"], "--range: two numbers, the smaller one first, got 2 and 1"),
         (["mse", "--range", "0", "inf"], "--range: two numbers"),
         (["mse", "--range", "0", "nan"], "--range: two numbers"),
+        (["mse", "--range", "-1e308", "1e308"], "--range: two numbers"),
+        (["mse", "--range", "-1e-300", "1e-300"], "--range: -1e-300 and 1e-300 are too close to each other"),
+        (["mse", "--range", "1", "1.0000000000001"], "are too close to each other"),
+        (["mse", "--range", "1e300", "1e301"], "mean_squared_error: not a finite number for any error e = p − y; choose another --range"),
+        (["poisson", "--range", "-5", "-2"], "poisson: not a finite number for any rate p; choose another --range"),
+        (["own:outside"], "own:outside: the loss or its slope jumps nearly everywhere: does its formula leave ops?"),
         (["mse", "--range", "0"], "'--range' requires 2 arguments"),
         (["mse", "hinge", "--range", "0", "1"], "--range: these losses have 2 horizontal axes, 'error e = p − y', 'margin m = y p'"),
         (["mse", "--inputs", "binary"], "--inputs is for a loss of your own"),
@@ -597,10 +716,14 @@ def test_mistakes(mistake, here, arguments, message):
 
 def test_a_file_that_cannot_be_written(mistake, monkeypatch):
     def full(path, data):
+        with open(path, "wb") as file:
+            file.write(data[:10])
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
+    Path("mse.png").write_text("old")
     assert "mse.png' cannot be written: No space left on device" in mistake("mse")
+    assert Path("mse.png").read_text() == "old"
     assert "binary_crossentropy.svg' cannot be written: No space left on device" in mistake("--gallery", "g")
 
 
