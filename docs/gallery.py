@@ -1,6 +1,5 @@
 """A page for each loss: its formula, its curves, its edge values and what Keras does instead, all from the library itself and from differences.md."""
 
-import inspect
 import re
 import textwrap
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import lossbackend
-from lossbackend import plot, registry
+from lossbackend import cli, plot, registry
 from lossbackend.parity.cases import Suite
 
 INF, NAN = float("inf"), float("nan")
@@ -66,12 +65,12 @@ EDGES: dict[str, list[tuple[Any, list[float]]]] = {
 def write(folder: Path) -> None:
     """All pages of a folder, and the pictures on them."""
     plot.gallery(folder, "svg")
-    constructors = {cls.function.definition.name: cls for cls in registry.classes().values()}
-    functions = registry.functions()
-    for name, function in functions.items():
-        variants = {picture: suite for picture, suite in plot.variants().items() if suite.definition is function.definition}
-        _renew(folder / f"{name}.md", _page(name, function, constructors[name], variants))
-    _renew(folder / "index.md", _index(functions))
+    records = cli.loss_records()
+    for record in records:
+        definition = registry.functions()[record["name"]].definition
+        variants = {picture: suite for picture, suite in plot.variants().items() if suite.definition is definition}
+        _renew(folder / f"{record['name']}.md", _page(record, variants))
+    _renew(folder / "index.md", _index(records))
 
 
 def _renew(path: Path, text: str) -> None:
@@ -80,25 +79,24 @@ def _renew(path: Path, text: str) -> None:
         path.write_text(text)
 
 
-def _index(functions: dict[str, Any]) -> str:
+def _index(records: list[cli.Record]) -> str:
     lines = ["# The losses\n", "y is the label, p the prediction, z a logit, e = p − y, ε = 1e-7. Edge values are those of float64.\n"]
-    for name, function in functions.items():
-        formula = (function.definition.formula.__doc__ or "").partition("\n")[0]
-        lines += [f"## [{name}]({name}.md)\n", f"{formula}\n", f"[![{name}]({name}.svg)]({name}.md)\n"]
-    lines += [":::{toctree}", ":hidden:", "", *functions, ":::", ""]
+    for record in records:
+        name = record["name"]
+        lines += [f"## [{name}]({name}.md)\n", f"{record['formula']}\n", f"[![{name}]({name}.svg)]({name}.md)\n"]
+    lines += [":::{toctree}", ":hidden:", "", *(record["name"] for record in records), ":::", ""]
     return "\n".join(lines)
 
 
-def _page(name: str, function: Any, constructor: Any, variants: dict[str, Suite]) -> str:
-    definition = function.definition
-    formula, _, rest = inspect.cleandoc(definition.formula.__doc__ or "").partition("\n")
-    details, _, example = rest.partition(">>>")
-    aliases = ", ".join(f"`{alias}`" for alias in definition.aliases)
+def _page(record: cli.Record, variants: dict[str, Suite]) -> str:
+    details, _, example = record["docstring"].removeprefix(record["formula"]).partition(">>>")
+    signatures = (textwrap.fill(record[kind], 80, subsequent_indent=" " * 4, break_on_hyphens=False) for kind in ("signature", "class_signature"))
+    aliases = ", ".join(f"`{alias}`" for alias in record["aliases"])
     parts = [
-        f"# {name}",
-        formula,
+        f"# {record['name']}",
+        record["formula"],
         *(f"![The loss and its gradient]({picture}.svg)" for picture in variants),
-        _code("\n".join([_written(name, definition.signature), _written(constructor.__name__, inspect.signature(constructor))])),
+        _code("\n".join(signatures)),
         f"Also called {aliases}." if aliases else "",
         # Two backticks are code in a docstring, and in Markdown too.
         " ".join(details.split()),
@@ -106,19 +104,13 @@ def _page(name: str, function: Any, constructor: Any, variants: dict[str, Suite]
         "## Edge values",
         *map(_edges, variants.values()),
         "## Where Keras 3 differs",
-        _differences(name),
+        _differences(record["name"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _code(text: str) -> str:
     return f"```python\n{text}\n```"
-
-
-def _written(name: str, signature: inspect.Signature) -> str:
-    parameters = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
-    text = f"{name}{signature.replace(parameters=parameters, return_annotation=signature.empty)}"
-    return textwrap.fill(text, 80, subsequent_indent=" " * 4, break_on_hyphens=False)
 
 
 def _edges(suite: Suite) -> str:
