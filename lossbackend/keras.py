@@ -38,6 +38,10 @@ class Adapted(keras_losses.Adapter, keras.losses.Loss):
         """Every constructor argument, as plain Python objects."""
         return {**super().get_config(), "dtype": self._given_dtype}
 
+    def _mask(self, y_pred: Any) -> Any:
+        # An array of JAX has no attributes: Keras keeps its mask elsewhere.
+        return keras.src.backend.get_keras_mask(y_pred)
+
     def _tensor(self, value: Any) -> Any:
         return value if dispatch.framework(value) is None else keras.ops.convert_to_tensor(value)
 

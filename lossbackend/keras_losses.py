@@ -41,6 +41,10 @@ class Adapter:
             return getattr(loss, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def _mask(self, y_pred: Any) -> Any:
+        """The mask that Keras keeps with this tensor."""
+        return getattr(y_pred, "_keras_mask", None)
+
     def _tensor(self, value: Any) -> Any:
         """A tensor of another framework or device as one that Keras computes with; what names no framework as it is."""
         return value
@@ -69,8 +73,7 @@ class Adapter:
         if type(self).call is not Adapter.call:
             # A subclass of yours, whose losses Keras reduces.
             return super().__call__(y_true, y_pred, sample_weight)  # type: ignore[misc]
-        # Where both Kerases keep it.
-        mask = getattr(y_pred, "_keras_mask", None)
+        mask = self._mask(y_pred)
         y_true, y_pred = self._inputs(y_true, y_pred)
         value = self.loss(y_true, y_pred, self._tensor(sample_weight), mask)
         return value if self.loss.reduction in ("sum", "none", None) else self._shared(value)
