@@ -240,7 +240,7 @@ def criterion(loss: Any) -> Any:
     given = {cls._attributes[option]: value for option, value in config.items() if option in cls._attributes and value is not None}
     reduction = {"sum": "sum", "none": "none", None: "none"}.get(loss.reduction, "mean")
     by_weight = loss.reduction == "mean_with_sample_weight"
-    if reduction == "mean" and any(config[option] is not None for option in cls.definition.class_weights) and by_weight != cls.definition.sparse:
+    if reduction == "mean" and any(config.get(option) is not None for option in cls.definition.class_weights) and by_weight != cls.definition.sparse:
         wanted = "mean_with_sample_weight" if cls.definition.sparse else "sum_over_batch_size"
         raise ValueError(f"{loss!r}: with class weights, the mean of a criterion is that of reduction={wanted!r}: choose it")
     return cls(**given, axis=config.get("axis", -1), reduction=reduction)

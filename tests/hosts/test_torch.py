@@ -624,7 +624,7 @@ def test_a_loss_of_your_own():
     for loss in (lb.huber, lt.huber, lb.Huber, lt.Huber):
         assert nn.criterion(loss) is nn.Huber
     cross = nn.criterion(lb.SparseCategoricalCrossentropy(from_logits=True, ignore_class=1, class_weight=(1.0, 2.0, 3.0), reduction=None))
-    assert (cross.from_logits, cross.ignore_index, cross.weight.tolist(), cross.reduction, cross.axis) == (True, 1, [1.0, 2.0, 3.0], "none", None)
+    assert (cross.from_logits, cross.ignore_index, cross.weight.tolist(), cross.reduction, cross.axis) == (True, 1, [1.0, 2.0, 3.0], "none", -1)
     assert nn.criterion(lb.CosineSimilarity(axis=0)).axis == 0
     # A class that has some of the options of its function has no others.
     assert list(inspect.signature(nn.criterion(UnweightedEntropy)).parameters) == ["from_logits", "axis", "reduction"]
