@@ -31,7 +31,7 @@ def record_what_is_shown(request, record_property):
         return
     name, package, write = marker.args
     shown = request.node.obj.__doc__.strip().partition("\n")[0].rstrip(".")
-    facts = {"host": name, "version": metadata.version(package), "write": write, "shown": shown}
+    facts = {"host": name, "version": metadata.version(package).partition("+")[0], "write": write, "shown": shown}
     record_property("host", facts)
 
 

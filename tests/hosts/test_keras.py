@@ -14,7 +14,7 @@ from lossbackend import registry
 
 BACKEND = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}[keras.backend.backend()]
 pytestmark = [
-    pytest.mark.host(f"Keras 3 on {BACKEND}", "keras", "`model.compile(loss=lossbackend.mse)`, `lk.Huber(delta=2.0)`"),
+    pytest.mark.host(f"Keras 3 on {BACKEND}", "keras", "`model.compile(loss=lossbackend.mse)`, `lossbackend.keras.Huber(delta=2.0)`"),
     # Keras' own variables, and torch's tensors, under NumPy 2.
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
 ]
