@@ -260,7 +260,7 @@ LIMITS = [
         "they are no tensors of one shape",
         "`ragged.to_tensor()`, and `mask=` of a loss object for the samples that it adds",
         ragged_input,
-        "must hold real numbers",
+        "is a RaggedTensor",
     ),
     Limit(
         "Complex numbers",
