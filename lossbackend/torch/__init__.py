@@ -16,7 +16,7 @@ else:
 
     # First, because it says how to install a PyTorch that is missing.
     globals().update(pinned("torch"))
-    from lossbackend.torch import nn
-    from lossbackend.torch.trainer import hf_loss
+    from lossbackend.torch import nn as nn
+    from lossbackend.torch.trainer import hf_loss as hf_loss
 
     globals()["__all__"] += ["hf_loss"]
