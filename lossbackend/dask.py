@@ -63,7 +63,7 @@ def reduce_loss(
     summary = functools.partial(_partial, call.function.definition.name, reduction)
     weights = call.aligned("sample_weight", sample_weight), call.aligned("mask", mask)
     parts = call.blockwise(summary, np.dtype(object), *weights, adjust_chunks=dict.fromkeys(call.samples, 1))
-    return da.reduction(parts, _sum, _result, dtype=call.dtype, meta=np.empty((), call.dtype))
+    return da.reduction(parts, _sum, _result, combine=_sum, dtype=call.dtype, meta=np.empty((), call.dtype))
 
 
 class _Call(NamedTuple):
