@@ -128,8 +128,10 @@ def _array(value: Any) -> Any:
 # In a block
 
 
-def _block(summary: Any, function: Any, options: dict[str, Any], backend: str, y_true: Any, y_pred: Any, *weights: Any) -> Any:
-    return summary(evaluate(function.definition, y_true, y_pred, options, *weights, pinned=backend))
+def _block(
+    summary: Any, function: Any, options: dict[str, Any], backend: str, y_true: Any, y_pred: Any, weights: Any = None, mask: Any = None
+) -> Any:
+    return summary(evaluate(function.definition, y_true, y_pred, options, weights, mask, backend))
 
 
 def _values(dtype: np.dtype[Any], losses: Losses) -> Array:

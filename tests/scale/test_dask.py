@@ -148,6 +148,15 @@ def test_any_backend_in_a_block(inside):
     y, p = (x.astype("float32") for x in (Y, P))
     losses = map_loss(power, da.from_array(y, chunks=4), da.from_array(p, chunks=(3, 2)), backend=inside, exponent=2.0)
     assert isinstance(losses.compute(), np.ndarray)
+    seen = set()
+
+    @lb.loss
+    def witness(ops, y_true, y_pred):
+        seen.add(ops.name)
+        return ops.mean(y_pred, axis=-1)
+
+    map_loss(witness, da.from_array(y), da.from_array(p), backend=inside).compute()
+    assert seen == {inside}
     np.testing.assert_allclose(losses, ((Y - P) ** 2).mean(axis=1), rtol=1e-5)
     found = reduce_loss(power, da.from_array(y, chunks=4), da.from_array(p, chunks=(3, 2)), WEIGHTS, MASK, backend=inside, exponent=2.0)
     np.testing.assert_allclose(found, (MASK * WEIGHTS * ((Y - P) ** 2).mean(axis=1)).sum() / MASK.sum(), rtol=1e-5)
