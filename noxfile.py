@@ -76,6 +76,13 @@ def hosts(session: nox.Session) -> None:
 
 
 @nox.session
+def scale(session: nox.Session) -> None:
+    """Losses of dask's arrays and data frames, on threads, processes and a cluster on this machine."""
+    install(session, "test", "scale", extras=f"{FRAMEWORKS},cli,dask")
+    session.run("pytest", "tests/scale", *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation, as HTML in build/docs; every warning is an error."""
     install(session, "docs", extras="torch,plot")

@@ -352,11 +352,11 @@ def prepare(
     looked_at = None
     if definition.sparse:
         y_true, looked_at = read_ids(ops, name, "y_true", y_true, y_pred)
-        y_true, shape = _sparse_shapes(ops, definition, y_true, y_pred, axis)
+        y_true, shape = sparse_shapes(ops, definition, y_true, y_pred, axis)
     else:
         y_true = _floats(ops, name, "y_true", y_true, dtype, y_pred)
         y_true, y_pred, shape = dense_shapes(ops, definition, y_true, y_pred, axis)
-    axis = _axis_of(definition, shape, axis)
+    axis = axis_of(definition, shape, axis)
 
     kept = None
     for option in definition.ignored_classes:
@@ -364,7 +364,7 @@ def prepare(
             kept = _kept(ops, y_true, looked_at, options[option], y_pred)
     unmasked = selected = weights = None
     if sample_weight is not None or mask is not None or kept is not None:
-        unmasked, selected, weights = _selection(ops, name, y_pred, sample_weight, mask, kept, _without(shape, axis))
+        unmasked, selected, weights = _selection(ops, name, y_pred, sample_weight, mask, kept, without(shape, axis))
     if checking.ON:
         given = {"y_true": y_true, "y_pred": y_pred, "sample_weight": weights}
         checking.look(ops, name, definition.kinds, given, options, axis, selected)
@@ -431,7 +431,7 @@ def _computed(definition: Definition, call: Call) -> Tensor:
     values = ops.run(definition.formula, y_true, y_pred, options, apart)
     if not ops.is_tensor(values):
         raise TypeError(f"{definition.name}: the definition returned {values!r}, it has to return a tensor with one loss per sample")
-    if not _same_shape(ops.shape(values), _without(shape, axis)):
+    if not _same_shape(ops.shape(values), without(shape, axis)):
         raise ValueError(
             f"{definition.name}: the definition returned shape {ops.shape(values)}, it has to reduce axis {axis} of {shape} and nothing else"
         )
@@ -651,7 +651,7 @@ def _mask(ops: Ops, loss: str, value: Any, shape: tuple[Any, ...], like: Tensor)
 # Shapes
 
 
-def _axis_of(definition: Definition, shape: tuple[Any, ...], axis: int) -> int:
+def axis_of(definition: Definition, shape: tuple[Any, ...], axis: int) -> int:
     """The loss axis of y_pred, counted from the left; ValueError unless it has enough classes."""
     rank = len(shape)
     if not -rank <= axis < rank:
@@ -693,14 +693,14 @@ def _same_shape(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
     return True
 
 
-def _without(shape: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
+def without(shape: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
     return shape[:axis] + shape[axis + 1 :] if axis >= 0 else shape[: len(shape) + axis] + shape[len(shape) + axis + 1 :]
 
 
 def _different_shapes(definition: Definition, true_shape: tuple[Any, ...], pred_shape: tuple[Any, ...], axis: int) -> str:
     message = f"{definition.name}: y_true and y_pred must have the same shape, got {true_shape} and {pred_shape}."
     in_range = -len(pred_shape) <= axis < len(pred_shape)
-    if definition.min_classes and in_range and true_shape in (_without(pred_shape, axis), (*_without(pred_shape, axis), 1)):
+    if definition.min_classes and in_range and true_shape in (without(pred_shape, axis), (*without(pred_shape, axis), 1)):
         return (
             f"{message} y_true looks like integer class ids: use sparse_categorical_crossentropy, "
             f"or to_categorical(y_true, num_classes={pred_shape[axis]}) for one-hot labels."
@@ -708,13 +708,13 @@ def _different_shapes(definition: Definition, true_shape: tuple[Any, ...], pred_
     return f"{message} Nothing is broadcast; reshape one of them (only (N,) with (N, 1) is understood)."
 
 
-def _sparse_shapes(ops: Ops, definition: Definition, ids: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, tuple[Any, ...]]:
+def sparse_shapes(ops: Ops, definition: Definition, ids: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, tuple[Any, ...]]:
     """The class ids in y_pred's shape without the class axis, where they may come with size 1."""
     pred_shape, true_shape = ops.shape(y_pred), ops.shape(ids)
     if not pred_shape:
         raise ValueError(f"{definition.name}: y_pred needs a class axis, got a scalar")
-    axis = _axis_of(definition, pred_shape, axis)
-    expected = _without(pred_shape, axis)
+    axis = axis_of(definition, pred_shape, axis)
+    expected = without(pred_shape, axis)
     if len(true_shape) == len(pred_shape) and true_shape[axis] == 1:
         ids = ops.squeeze(ids, axis)
     if not _same_shape(ops.shape(ids), expected):

@@ -67,11 +67,11 @@ class Losses(NamedTuple):
     def partial(self, loss: Any, reduction: str) -> "Partial":
         """The mergeable form of a reduction other than "none"."""
         ops, values, unmasked, selected, weights, _ = self
-        total = ops.apply(_total, values, selected, weights)
+        total = _exactly(ops, ops.apply(_total, values, selected, weights))
         if reduction == "sum":
             return Partial(loss, ops, total, None)
         if reduction == "mean_with_sample_weight":
-            return Partial(loss, ops, total, _total_weight(ops, values, unmasked, weights, self._class_weights()))
+            return Partial(loss, ops, total, _exactly(ops, _total_weight(ops, values, unmasked, weights, self._class_weights())))
         return Partial(loss, ops, total, _count(ops, values, unmasked))
 
     def _class_weights(self) -> Tensor | None:
@@ -127,21 +127,51 @@ def _weighted_mean(
     return _quotient(ops, _total(ops, values, selected, weights), _total_weight(ops, values, unmasked, weights, class_weights))
 
 
+class Sum(NamedTuple):
+    """A sum of parts, and what rounding has left out of it."""
+
+    value: Tensor
+    lost: Tensor
+
+
+def _exactly(ops: Ops, value: Tensor) -> Sum:
+    return Sum(value, ops.asarray(0.0, like=value))
+
+
+def _add(ops: Ops, one: Tensor, one_lost: Tensor, other: Tensor, other_lost: Tensor) -> Sum:
+    """One + other, rounded, and the rounding error, exactly (Knuth, The Art of Computer Programming 2, section 4.2.2, theorem B)."""
+    value = one + other
+    added = value - one
+    lost = (one - (value - added)) + (other - added)
+    # An infinity has lost nothing, and inf − inf would be NaN. Nothing of this has a slope.
+    lost = ops.where(ops.isinf(value) | ops.isnan(value), 0.0, ops.stop_gradient(lost))
+    return Sum(value, one_lost + other_lost + lost)
+
+
 class Partial:
     """A weighted sum of losses and what to divide it by, for a part of the samples: ``a + b`` and ``sum(parts)`` are those of all of them.
 
-    A mean of means is wrong on parts of different sizes; this is not. ``denominator`` is None for the reduction "sum", an int or an integer tensor
-    where samples are counted, and a tensor where weights are added up. It is a pytree of JAX, PyTorch and TensorFlow, so that a compiled or mapped
-    function may return it, and a collective sum of it over devices is that of all samples.
+    A mean of means is wrong on parts of different sizes; this is not. Sums carry along what rounding leaves out of them, so that a thousand parts of
+    a million float32 losses lose no digit. ``total`` is the sum; ``denominator`` is None for the reduction "sum", an int or an integer tensor where
+    samples are counted, and a tensor where weights are added up. It is a pytree of JAX, PyTorch and TensorFlow, so that a compiled or mapped function
+    may return it, and a collective sum of it over devices is that of all samples.
     """
 
-    __slots__ = ("denominator", "loss", "ops", "total")
+    __slots__ = ("_counted", "_total", "loss", "ops")
 
-    def __init__(self, loss: Any, ops: Ops, total: Tensor, denominator: Tensor | int | None) -> None:
+    def __init__(self, loss: Any, ops: Ops, total: Sum, counted: Sum | Tensor | int | None) -> None:
         self.loss = loss
         self.ops = ops
-        self.total = total
-        self.denominator = denominator
+        self._total = total
+        self._counted = counted
+
+    @property
+    def total(self) -> Tensor:
+        return self._total.value + self._total.lost
+
+    @property
+    def denominator(self) -> Tensor | int | None:
+        return self._counted.value + self._counted.lost if isinstance(self._counted, Sum) else self._counted
 
     def __add__(self, other: object) -> "Partial":
         if isinstance(other, int) and other == 0:
@@ -153,13 +183,15 @@ class Partial:
             raise ValueError(f"partial results of {self.loss!r} and of {other.loss!r} do not add up: use one loss object for all parts.")
         if self.ops.name != other.ops.name:
             raise TypeError(f"partial results on {self.ops.name} and on {other.ops.name} do not add up: use one backend for all parts.")
-        denominator = None if self.denominator is None else self._sum(self.denominator, other.denominator)
-        return Partial(self.loss, self.ops, self.total + other.total, denominator)
+        counted = None if self._counted is None else self._sum(self._counted, other._counted)
+        return Partial(self.loss, self.ops, self._sum(self._total, other._total), counted)
 
     __radd__ = __add__
 
-    def _sum(self, one: Tensor | int, other: Tensor | int) -> Tensor | int:
-        """Of two counts, each an int or a tensor of whatever integer type a compiler left it in, or of two weights."""
+    def _sum(self, one: Any, other: Any) -> Any:
+        """Of two sums, or of two counts, each an int or a tensor of whatever integer type a compiler left it in."""
+        if isinstance(one, Sum):
+            return Sum(*self.ops.apply(_add, *one, *other))
         if isinstance(one, int) or isinstance(other, int):
             return one + other
         return one + self.ops.cast(other, self.ops.dtype(one))
@@ -169,19 +201,21 @@ class Partial:
 
     def result(self) -> Tensor:
         """total / denominator, where 0/0 is 0."""
-        if self.denominator is None or isinstance(self.denominator, int):
-            return self.total if self.denominator is None else _quotient(self.ops, self.total, self.denominator)
-        return self.ops.apply(_quotient, self.total, self.denominator)
+        total, denominator = self.total, self.denominator
+        if denominator is None or isinstance(denominator, int):
+            return total if denominator is None else _quotient(self.ops, total, denominator)
+        return self.ops.apply(_quotient, total, denominator)
 
     def flatten(self) -> tuple[tuple[Tensor, ...], tuple[Any, Ops]]:
         """The tensors (and the count), and what is the same in all parts."""
-        return (self.total,) if self.denominator is None else (self.total, self.denominator), (self.loss, self.ops)
+        counted = self._counted if isinstance(self._counted, Sum) else () if self._counted is None else (self._counted,)
+        return (*self._total, *counted), (self.loss, self.ops)
 
     @classmethod
     def unflatten(cls, same: tuple[Any, Ops], leaves: Any) -> "Partial":
         """What ``flatten`` took apart."""
-        total, *denominator = leaves
-        return cls(*same, total, *(denominator or (None,)))
+        value, lost, *counted = leaves
+        return cls(*same, Sum(value, lost), Sum(*counted) if len(counted) == 2 else counted[0] if counted else None)
 
     def __tf_flatten__(self) -> tuple[tuple[Any, Ops], tuple[Tensor, ...]]:
         leaves, same = self.flatten()

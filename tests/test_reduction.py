@@ -1,6 +1,7 @@
 """Partial results: what they add up to, where they may go, and what they refuse. (What each reduction computes is in test_objects.py.)"""
 
 import copy
+import math
 import pickle
 
 import conftest
@@ -117,3 +118,41 @@ def test_an_overflow_while_weighing_is_infinite_and_silent(backend):
     for options in ({"sample_weight": [1e30, 1.0]}, {"sample_weight": [1e30, 1.0], "mask": [True, False]}):
         assert np.isinf(backend.numpy(MEAN(y_true, y_pred, **options)))
         assert np.isinf(backend.numpy(MEAN.partial(y_true, y_pred, **options).result()))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "mean_with_sample_weight"])
+def test_a_thousand_million_samples_lose_no_digit(backend, reduction):
+    """A thousand parts of a million float32 losses each, computed once: the sum is as good as that of one part."""
+    losses = np.random.default_rng(5).lognormal(size=(1_000_000, 1)).astype("float32")
+    weights = np.full(len(losses), 0.3, "float32")
+    loss = lb.MeanAbsoluteError(reduction=reduction)
+    options = {"sample_weight": backend.tensor(weights)} if reduction == "mean_with_sample_weight" else {}
+    part = loss.partial(backend.tensor(np.zeros_like(losses)), backend.tensor(losses), **options)
+    exact = losses.astype(np.float64).mean()
+    one = abs(float(backend.numpy(part.result())) / exact - 1)
+    merged = sum(part for _ in range(1000))
+    assert abs(float(backend.numpy(merged.result())) / exact - 1) <= one + 1.2e-7
+    if reduction == "mean":
+        assert merged.denominator == 10**9
+
+
+def test_uneven_parts_in_any_order(backend):
+    """Parts of one sample and of a thousand, among them huge and tiny ones, add up to the exact sum from both ends."""
+    random = np.random.default_rng(7)
+    losses = (random.lognormal(sigma=4, size=5000)).astype("float32")
+    cuts = np.split(losses, np.sort(random.choice(np.arange(1, 5000), 40, replace=False)))
+    loss = lb.MeanAbsoluteError(reduction="sum")
+    parts = [loss.partial(backend.tensor(np.zeros((len(cut), 1), "float32")), backend.tensor(cut[:, np.newaxis])) for cut in cuts]
+    exact = math.fsum(losses.tolist())
+    for ordered in (parts, parts[::-1]):
+        np.testing.assert_allclose(float(backend.numpy(sum(ordered).result())), exact, rtol=4e-7)
+
+
+def test_infinite_parts(backend):
+    """An infinite part makes the sum infinite, a NaN makes it NaN, and neither warns."""
+    parts = {
+        name: MEAN.partial(backend.tensor(np.zeros((1, 1), "float32")), backend.tensor(np.full((1, 1), value, "float32")))
+        for name, value in {"one": 1.0, "infinite": np.inf, "nan": np.nan}.items()
+    }
+    assert np.isposinf(backend.numpy((parts["one"] + parts["infinite"] + parts["one"]).result()))
+    assert np.isnan(backend.numpy((parts["one"] + parts["nan"] + parts["infinite"]).result()))

@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 import doctest
-import importlib
+import importlib.util
 import inspect
 import pkgutil
 from pathlib import Path
@@ -16,9 +16,9 @@ import lossbackend as lb
 from lossbackend import losses, registry
 
 ROOT = Path(__file__).resolve().parent.parent
-FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "tf_keras", "sklearn", "xgboost", "lightgbm", "matplotlib"}
+FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "tf_keras", "sklearn", "xgboost", "lightgbm", "matplotlib", "dask"}
 # What framework-specific code imports, when it asks for it.
-FACADES = {"keras": {"keras"}, "tf_keras": {"tf_keras"}, "torch.nn": {"torch"}, "sklearn": {"sklearn"}, "plot": {"matplotlib"}}
+FACADES = {"keras": {"keras"}, "tf_keras": {"tf_keras"}, "torch.nn": {"torch"}, "sklearn": {"sklearn"}, "plot": {"matplotlib"}, "dask": {"dask"}}
 
 # What a module of the library may import of it (besides itself): see docs/decisions.md.
 ALLOWED = {
@@ -132,11 +132,14 @@ def test_no_op_is_a_loss():
 
 
 def documented_modules():
+    absent = () if importlib.util.find_spec("dask") else ("lossbackend.dask",)
     names = [name for _, name, _ in pkgutil.walk_packages(lb.__path__, "lossbackend.")]
     return [
         name
         for name in ["lossbackend", *names]
-        if "backends" not in name and not name.endswith((".torch", ".jax", ".tensorflow", ".keras", ".tf_keras", ".torch.nn", "__main__", ".cli"))
+        if "backends" not in name
+        and name not in absent
+        and not name.endswith((".torch", ".jax", ".tensorflow", ".keras", ".tf_keras", ".torch.nn", "__main__", ".cli"))
     ]
 
 
