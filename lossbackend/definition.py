@@ -8,7 +8,7 @@ import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 import numpy as np
@@ -352,7 +352,7 @@ def prepare(
     looked_at = None
     if definition.sparse:
         y_true, looked_at = read_ids(ops, name, "y_true", y_true, y_pred)
-        y_true, shape = _sparse_shapes(ops, definition, y_true, y_pred, axis)
+        y_true, shape = sparse_shapes(ops, definition, y_true, y_pred, axis)
     else:
         y_true = _floats(ops, name, "y_true", y_true, dtype, y_pred)
         y_true, y_pred, shape = dense_shapes(ops, definition, y_true, y_pred, axis)
@@ -663,6 +663,19 @@ def _axis_of(definition: Definition, shape: tuple[Any, ...], axis: int) -> int:
     return axis % rank
 
 
+def loss_shape(definition: Definition, shapes: Mapping[str, tuple[int, ...]], options: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+    """y_pred's shape and the loss axis in it, counted from the left, of arguments of those shapes; ValueError, as in a call, if they do not fit."""
+    ops, axis = dispatch.adapter("numpy"), options.get("axis", -1)
+    # One number each, however large the shape.
+    tensors = {argument: np.broadcast_to(np.float32(0), shape) for argument, shape in shapes.items()}
+    of_rank = sparse_shapes if definition.sparse else dense_shapes
+    shape = of_rank(ops, definition, tensors.pop("y_true"), tensors.pop("y_pred"), axis)[-1]
+    axis = _axis_of(definition, shape, axis)
+    for argument, tensor in tensors.items():
+        left_align(ops, definition.name, argument, tensor, _without(shape, axis))
+    return shape, axis
+
+
 def dense_shapes(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
     """Equal shapes, (N,) with (N, 1), or two scalars; nothing else, because broadcasting (N,) against (N, 1) averages N × N differences."""
     true_shape, pred_shape = ops.shape(y_true), ops.shape(y_pred)
@@ -708,7 +721,7 @@ def _different_shapes(definition: Definition, true_shape: tuple[Any, ...], pred_
     return f"{message} Nothing is broadcast; reshape one of them (only (N,) with (N, 1) is understood)."
 
 
-def _sparse_shapes(ops: Ops, definition: Definition, ids: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, tuple[Any, ...]]:
+def sparse_shapes(ops: Ops, definition: Definition, ids: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, tuple[Any, ...]]:
     """The class ids in y_pred's shape without the class axis, where they may come with size 1."""
     pred_shape, true_shape = ops.shape(y_pred), ops.shape(ids)
     if not pred_shape:
