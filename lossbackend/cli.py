@@ -273,10 +273,11 @@ def compute(
             samples += found.samples
             if found.partial is not None:
                 total = found.partial if total is None else total + found.partial
-            elif found.values is not None:
-                kept.append(found.values)
-            if keep is not None:
-                keep(found.values)
+            if found.values is not None:
+                if found.partial is None:
+                    kept.append(found.values)
+                if keep is not None:
+                    keep(found.values)
             done = min(start + step, rows)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted after {done} of {rows} rows; nothing was written") from None

@@ -168,10 +168,16 @@ def _open_parquet(path: str, part: str | None) -> Source:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
-        rows, schema = file.metadata.num_rows, file.schema_arrow
+        metadata, schema = file.metadata, file.schema_arrow
     columns = _columns(schema.names, part)
     empty = _stacked(schema.empty_table(), columns)
-    shape = (rows, *empty.shape[1:])
+    shape = (metadata.num_rows, *empty.shape[1:])
+    # Said at once, not after an hour, where the file has statistics; they are optional.
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+    for column in columns:
+        found = [chunk.statistics for chunk in chunks if chunk.path_in_schema == column]
+        _refuse_missing(column, schema.field(column).type, sum(one.null_count or 0 for one in found if one is not None))
 
     def parts(rows: int) -> Iterator[Array]:
         # Without pre_buffer a row group comes in page by page.
@@ -182,16 +188,20 @@ def _open_parquet(path: str, part: str | None) -> Source:
     return Source(shape, empty.dtype, parts)
 
 
-def _stacked(table: Any, columns: list[str]) -> Array:
-    """Those columns of a table of pyarrow."""
+def _refuse_missing(column: str, kind: Any, count: int) -> None:
     import pyarrow
 
+    # pandas writes a NaN as null; a float column gets it back.
+    if count and not pyarrow.types.is_floating(kind):
+        raise ValueError(f"column {column!r} has {count} missing values")
+
+
+def _stacked(table: Any, columns: list[str]) -> Array:
+    """Those columns of a table of pyarrow."""
     arrays = []
     for column in columns:
         data = table.column(column)
-        # pandas writes a NaN as null; a float column gets it back.
-        if data.null_count and not pyarrow.types.is_floating(data.type):
-            raise ValueError(f"column {column!r} has {data.null_count} missing values")
+        _refuse_missing(column, data.type, data.null_count)
         array = data.to_numpy()
         if array.dtype.kind not in "biuf":
             raise ValueError(f"column {column!r} holds {data.type}, not numbers")
