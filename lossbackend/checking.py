@@ -196,7 +196,9 @@ def look(
             continue
         if chosen is not None:
             # Labels of one sample each have no loss axis; NaN is in none of the comparisons that follow.
-            counts = np.broadcast_to(chosen if values.ndim == chosen.ndim else np.expand_dims(chosen, axis), values.shape)
+            along = chosen if values.ndim == chosen.ndim else np.expand_dims(chosen, axis)
+            # One weight may stand for many samples.
+            values, counts = np.broadcast_arrays(values, along)
         else:
             counts = np.ones(values.shape, bool)
         advice = "find out where it comes from, or leave the sample out with mask= or a weight of 0"

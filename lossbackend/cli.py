@@ -530,6 +530,8 @@ def interface() -> "click.Group":
           data.parquet:column[,column...]
         The part after the colon may be left out where there is only one.
 
+        A .npy or .parquet file may be larger than memory, where the losses of its rows are independent: they are computed in parts.
+
         Files are never unpickled. A column of N numbers is N samples: dense labels and predictions of shape (N,) are taken as (N, 1).
 
         The VALUE of an --option is true, false, null, a number, [1.0, 2.0] or {"1": 2.0}, as in JSON, and a string otherwise. In the output
