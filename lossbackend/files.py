@@ -180,8 +180,8 @@ def _open_parquet(path: str, part: str | None) -> Source:
         _refuse_missing(column, schema.field(column).type, sum(one.null_count or 0 for one in found if one is not None))
 
     def parts(rows: int) -> Iterator[Array]:
-        # Without pre_buffer a row group comes in page by page.
-        with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
+        # So a row group comes in page by page.
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
             batches = (_stacked(pyarrow.Table.from_batches([batch]), columns) for batch in file.iter_batches(batch_size=rows, columns=columns))
             yield from _regrouped(batches, rows) if shape[0] else iter([empty])
 
