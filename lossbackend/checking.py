@@ -65,6 +65,12 @@ class Finding(NamedTuple):
     advice: str
     # What the index refers to: None is an entry of the argument, else the sums along its class axis.
     sums: _Array | None = None
+    # Whether this is only so because it is so of every entry.
+    of_all: bool = False
+
+
+class OfAll(ValueError):
+    """A finding of all the input together: of a part of it, it tells nothing."""
 
 
 class Kind(NamedTuple):
@@ -134,7 +140,7 @@ def _probability_or_logit(values: _Array, options: Mapping[str, Any], axis: int)
         yield Finding(outside, "outside [0, 1]", "these look like logits: pass from_logits=True, or apply a sigmoid")
     elif not outside.any():
         # All zeros is what a network with a last layer of zeros says: logits as likely as not.
-        yield Finding(values > 0, "and all of y_pred lies in [0, 1]", "these look like probabilities: drop from_logits=True")
+        yield Finding(values > 0, "and all of y_pred lies in [0, 1]", "these look like probabilities: drop from_logits=True", of_all=True)
 
 
 def _distribution_or_logits(values: _Array, options: Mapping[str, Any], axis: int) -> Iterator[Finding]:
@@ -144,7 +150,7 @@ def _distribution_or_logits(values: _Array, options: Mapping[str, Any], axis: in
         yield Finding(outside, "outside [0, 1]", "these look like logits: pass from_logits=True, or apply a softmax")
         yield Finding(off, "not to 1", "divide probabilities by their sum, or pass from_logits=True if these are logits", sums)
     elif not outside.any() and not off.any():
-        yield Finding(~np.isnan(sums), "and all of y_pred lies in [0, 1]", "these look like probabilities: drop from_logits=True", sums)
+        yield Finding(~np.isnan(sums), "and all of y_pred lies in [0, 1]", "these look like probabilities: drop from_logits=True", sums, of_all=True)
 
 
 REAL = Kind("real", _anything)
@@ -183,20 +189,29 @@ def look(
     if not ops.is_concrete(*given.values(), *(() if selected is None else (selected,))):
         return
     chosen = None if selected is None else np.asarray(ops.to_numpy(selected))
+    of_all = []
     for argument, tensor in given.items():
         values = np.asarray(ops.to_numpy(tensor))
         if values.dtype.kind != "f":
             continue
         if chosen is not None:
             # Labels of one sample each have no loss axis; NaN is in none of the comparisons that follow.
-            counts = np.broadcast_to(chosen if values.ndim == chosen.ndim else np.expand_dims(chosen, axis), values.shape)
+            along = chosen if values.ndim == chosen.ndim else np.expand_dims(chosen, axis)
+            # One weight may stand for many samples.
+            values, counts = np.broadcast_arrays(values, along)
         else:
             counts = np.ones(values.shape, bool)
         advice = "find out where it comes from, or leave the sample out with mask= or a weight of 0"
         _complain(loss, argument, values, Finding(~np.isfinite(values) & counts, "which is not a finite number", advice))
         values = np.where(counts, values, np.nan)
         for finding in kinds.get(argument, REAL).findings(values, options, axis):
-            _complain(loss, argument, values, finding)
+            if finding.of_all:
+                of_all.append((argument, values, finding))
+            else:
+                _complain(loss, argument, values, finding)
+    # Last, so that who looks at parts and passes these over has passed over nothing else.
+    for argument, values, finding in of_all:
+        _complain(loss, argument, values, finding)
 
 
 def _complain(loss: str, argument: str, values: _Array, finding: Finding) -> None:
@@ -204,6 +219,7 @@ def _complain(loss: str, argument: str, values: _Array, finding: Finding) -> Non
         return
     where = tuple(int(i) for i in np.argwhere(finding.bad)[0])
     at = f" at index {where[0] if len(where) == 1 else where}" if where else ""
+    error = OfAll if finding.of_all else ValueError
     if finding.sums is None:
-        raise ValueError(f"{loss}: {argument}{at} is {values[where]:.6g}, {finding.what}: {finding.advice}.")
-    raise ValueError(f"{loss}: {argument}: the row{at} sums to {finding.sums[where]:.6g}, {finding.what}: {finding.advice}.")
+        raise error(f"{loss}: {argument}{at} is {values[where]:.6g}, {finding.what}: {finding.advice}.")
+    raise error(f"{loss}: {argument}: the row{at} sums to {finding.sums[where]:.6g}, {finding.what}: {finding.advice}.")

@@ -12,22 +12,27 @@ import math
 import os
 import re
 import sys
+import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from importlib import metadata
+from itertools import repeat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 import lossbackend
 from lossbackend import dispatch, registry
-from lossbackend.checking import checked
-from lossbackend.definition import Definition, evaluate
-from lossbackend.files import INSTALL, Array, check_output, digits, error_text, listed, read_array, write_array
+from lossbackend.checking import OfAll, checked
+from lossbackend.definition import Definition, evaluate, loss_shape
+from lossbackend.files import INSTALL, Array, Source, check_output, digits, error_text, listed, open_array, replace, writing
 from lossbackend.losses.objects import MEAN, Loss
-from lossbackend.reduction import REDUCTIONS, check_reduction
+from lossbackend.ops import Ops
+from lossbackend.reduction import REDUCTIONS, Partial, check_reduction
 
 if TYPE_CHECKING:
     import click
@@ -205,34 +210,134 @@ def _int_keys(value: dict[str, Any]) -> dict[Any, Any]:
 # Evaluation
 
 
+# So many entries of y_pred are in memory at a time, 32 MiB of float64: a loss and its checks keep up to ten copies, and larger parts are no faster.
+_ENTRIES = 2**22
+
+
 class Result(NamedTuple):
-    """A loss over files: the reduced value, and the weighted loss of every sample."""
+    """A loss over files: the reduced value, of how many samples, where, and how fast."""
 
     value: Array
-    per_sample: Array
+    samples: int
     backend: str
+    rows_per_second: float
+
+
+class _Part(NamedTuple):
+    """The loss of some rows: what adds up to the reduced value, and the weighted losses, each None where nobody asked for it."""
+
+    partial: Partial | None
+    values: Array | None
+    samples: int
+    ops: Ops
 
 
 def compute(
-    definition: Definition, arrays: Mapping[str, Array], options: dict[str, Any], reduction: str | None, backend: str | None, check: bool
+    definition: Definition,
+    sources: Mapping[str, Source],
+    options: dict[str, Any],
+    reduction: str | None,
+    backend: str | None,
+    check: bool,
+    keep: Callable[[Array], object] | None = None,
 ) -> Result:
-    """The loss of ``arrays``: y_true, y_pred, and perhaps sample_weight and mask. ``options`` are complete; ``check`` is checking mode."""
+    """The loss of ``sources``: y_true, y_pred, and perhaps sample_weight and mask. ``options`` are complete; ``check`` is checking mode.
+
+    Rows go through memory in parts where their losses are known to be independent. ``keep`` is given the weighted loss of every sample, in parts too.
+    KeyboardInterrupt says how far it came.
+    """
     check_reduction(definition.name, reduction)
-    y_true, y_pred = arrays["y_true"], arrays["y_pred"]
-    if not definition.sparse:
-        # N numbers are N samples here, where the library takes rank 1 for a single one.
-        y_true, y_pred = (array[:, np.newaxis] if array.ndim == 1 else array for array in (y_true, y_pred))
+    shapes = {argument: _as_samples(definition, argument, np.broadcast_to(0, source.shape)).shape for argument, source in sources.items()}
+    shape, axis = loss_shape(definition, shapes, options)
+    rows = shape[0]
+    step = max(1, rows if definition.interacting or axis == 0 else _ENTRIES // max(1, math.prod(shape[1:])))
     with quiet():
         backend = dispatch.get_backend(backend).name
+
+    def part(arrays: Mapping[str, Array], check: bool) -> _Part:
+        return _part(definition, arrays, options, reduction, backend, check, keep is not None)
+
+    started, done, samples, total, kept, objections = time.perf_counter(), 0, 0, None, [], []
+    try:
+        if step < rows and definition.samples is not None:
+            # Of a user's own loss the first part shows whether samples interact, in which case it may not even be computed.
+            with suppress(ValueError, TypeError):
+                part(next(_aligned(sources, rows, step)), False)
+            step = step if definition.samples.are_independent(options) else rows
+        starts = range(0, max(1, rows), max(1, step))
+        for start, arrays in zip(_with_a_bar(starts), _aligned(sources, rows, step), strict=False):
+            found, objection = _looked_at(part, arrays, check, start)
+            objections += [] if objection is None else [objection]
+            if len(objections) == len(starts):
+                raise objections[0]
+            samples += found.samples
+            if found.partial is not None:
+                total = found.partial if total is None else total + found.partial
+            if found.values is not None:
+                if found.partial is None:
+                    kept.append(found.values)
+                if keep is not None:
+                    keep(found.values)
+            done = min(start + step, rows)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted after {done} of {rows} rows; nothing was written") from None
+    ops = found.ops
+    value = np.asarray(ops.to_numpy(total.result())) if total is not None else kept[0] if len(kept) == 1 else np.concatenate(kept)
+    return Result(value, samples, ops.name, rows / (time.perf_counter() - started))
+
+
+def _as_samples(definition: Definition, argument: str, array: Array) -> Array:
+    """N numbers are N samples here, where the library takes rank 1 for a single one."""
+    return array[:, np.newaxis] if array.ndim == 1 and argument in ("y_true", "y_pred") and not definition.sparse else array
+
+
+def _aligned(sources: Mapping[str, Source], rows: int, step: int) -> Iterator[dict[str, Array]]:
+    """So many rows of all sources at a time; what has one entry for all rows, every time."""
+    streams = [source.parts(step) if step < rows and source.shape[:1] == (rows,) else repeat(source.whole()) for source in sources.values()]
+    for arrays in zip(*streams, strict=False):
+        yield dict(zip(sources, arrays, strict=True))
+
+
+def _part(
+    definition: Definition, arrays: Mapping[str, Array], options: dict[str, Any], reduction: str | None, backend: str, check: bool, keeping: bool
+) -> _Part:
+    y_true, y_pred = (_as_samples(definition, argument, arrays[argument]) for argument in ("y_true", "y_pred"))
+    reduced = reduction is not None and reduction != "none"
     with dispatch.use_backend(backend), checked() if check else nullcontext():
         try:
-            parts = evaluate(definition, y_true, y_pred, options, arrays.get("sample_weight"), arrays.get("mask"))
-            value, per_sample = (np.asarray(parts.ops.to_numpy(parts.reduced(kind))) for kind in (reduction, "none"))
+            losses = evaluate(definition, y_true, y_pred, options, arrays.get("sample_weight"), arrays.get("mask"))
+            summed = losses.partial(definition, reduction) if reduction is not None and reduced else None
+            values = np.asarray(losses.ops.to_numpy(losses.reduced("none"))) if keeping or not reduced else None
         except (ValueError, TypeError, ImportError):
             raise
         except Exception as error:  # the formula may be a user's own
             raise ValueError(f"{definition.name}: {error_text(error)}") from error
-    return Result(value, per_sample, parts.ops.name)
+    return _Part(summed, values, math.prod(losses.ops.shape(losses.values)), losses.ops)
+
+
+def _looked_at(
+    part: Callable[[Mapping[str, Array], bool], _Part], arrays: Mapping[str, Array], check: bool, start: int
+) -> tuple[_Part, ValueError | None]:
+    """The part that begins at that row, and what checking mode objects to that is one only if it does so to every part."""
+    try:
+        try:
+            return part(arrays, check), None
+        except ValueError as error:
+            if not check:
+                raise
+            # Raises by itself where it was not checking mode that complained.
+            unchecked = part(arrays, False)
+            objection = ValueError(_on_the_command_line(str(error)))
+            if isinstance(error, OfAll):
+                return unchecked, objection
+            raise objection from error
+    except ValueError as error:
+        raise ValueError(_in_the_file(str(error), start)) from error
+
+
+def _in_the_file(message: str, start: int) -> str:
+    """The index in a message about the part that begins at that row."""
+    return re.sub(r"(?<= at index )(\(?)(\d+)", lambda found: f"{found[1]}{int(found[2]) + start}", message)
 
 
 def _on_the_command_line(advice: str) -> str:
@@ -297,7 +402,7 @@ def _with_a_bar(items: Sequence[Any]) -> Iterable[Any]:
     from rich.console import Console
     from rich.progress import track
 
-    return track(items, "", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    return track(items, "", console=Console(stderr=True), transient=True, disable=len(items) < 2 or not sys.stderr.isatty())
 
 
 def _print_backends(record: Record) -> None:
@@ -338,6 +443,7 @@ def _print_evaluation(record: Record, result: Result) -> None:
     pairs.append(("loss", record["loss"]))
     pairs += [("option", f"{name}={value!r}") for name, value in record["options"].items()]
     pairs += [("reduction", record["reduction"]), ("samples", str(record["samples"])), ("backend", f"{record['backend']}, {record['dtype']}")]
+    pairs.append(("speed", f"{record['rows_per_second']:,.0f} rows per second"))
     if record["output"] is not None:
         pairs.append(("output", record["output"]))
     _print_pairs(pairs + [("value", " ".join(row)) for row in digits(result.value)])
@@ -355,8 +461,8 @@ def interface() -> "click.Group":
         def invoke(self, ctx: click.Context) -> Any:
             try:
                 return super().invoke(ctx)
-            except KeyboardInterrupt:
-                raise click.Abort from None
+            except KeyboardInterrupt as interrupt:
+                raise click.Abort(*interrupt.args) from None
 
     as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, on one line.")
 
@@ -424,6 +530,8 @@ def interface() -> "click.Group":
           data.parquet:column[,column...]
         The part after the colon may be left out where there is only one.
 
+        A .npy or .parquet file may be larger than memory, where the losses of its rows are independent: they are computed in parts.
+
         Files are never unpickled. A column of N numbers is N samples: dense labels and predictions of shape (N,) are taken as (N, 1).
 
         The VALUE of an --option is true, false, null, a number, [1.0, 2.0] or {"1": 2.0}, as in JSON, and a string otherwise. In the output
@@ -442,29 +550,27 @@ def interface() -> "click.Group":
             given = parse_options(pairs)
             target = None if output is None else check_output(output)
             files = {"y_true": y_true, "y_pred": y_pred, "sample_weight": sample_weight, "mask": mask}
-            arrays = {name: read_array(name, file) for name, file in files.items() if file is not None}
+            sources = {name: open_array(name, file) for name, file in files.items() if file is not None}
             options = found.definition.complete({**found.options, **given})
             reduction = found.reduction if reduction is None else reduction
-            try:
-                result = compute(found.definition, arrays, options, reduction, backend, check)
-            except ValueError as error:
-                if not check:
-                    raise
-                # Raises by itself where it was not checking mode that complained.
-                compute(found.definition, arrays, options, reduction, backend, check=False)
-                raise ValueError(_on_the_command_line(str(error))) from error
-        if target is not None:
-            write_array(target, result.per_sample)
+            computed = partial(compute, found.definition, sources, options, reduction, backend, check)
+
+            def written(path: Path) -> Result:
+                with writing(path) as append:
+                    return computed(keep=append)
+
+            result = computed() if target is None else replace(target, written)
         record = {
             "loss": found.definition.name,
             "value": result.value.tolist(),
             "reduction": reduction or "none",
-            "samples": result.per_sample.size,
+            "samples": result.samples,
             "backend": result.backend,
             "dtype": str(result.value.dtype),
-            "inputs": {name: {"path": files[name], "shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()},
+            "inputs": {name: {"path": files[name], "shape": list(source.shape), "dtype": str(source.dtype)} for name, source in sources.items()},
             "options": {**options, **given},
             "output": output,
+            "rows_per_second": result.rows_per_second,
         }
         if as_json:
             _print_json(record)
@@ -615,8 +721,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore")
         try:
             return group.main(arguments, prog_name="lossbackend", standalone_mode=False) or 0
-        except (click.Abort, KeyboardInterrupt):
-            return _fail("interrupted", INTERRUPTED)
+        except (click.Abort, KeyboardInterrupt) as interrupt:
+            return _fail(str(interrupt) or "interrupted", INTERRUPTED)
         except click.UsageError as error:
             command = "lossbackend" if error.ctx is None else error.ctx.command_path
             return _fail(f"{error.format_message()} Try `{command} --help`.")

@@ -8,7 +8,7 @@ import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 import numpy as np
@@ -661,6 +661,19 @@ def axis_of(definition: Definition, shape: tuple[Any, ...], axis: int) -> int:
         hint = ": for a single probability or logit per sample use binary_crossentropy" if size == 1 else ""
         raise ValueError(f"{definition.name}: needs at least {definition.min_classes} classes along axis {axis}, got y_pred of shape {shape}{hint}")
     return axis % rank
+
+
+def loss_shape(definition: Definition, shapes: Mapping[str, tuple[int, ...]], options: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+    """y_pred's shape and the loss axis in it, counted from the left, of arguments of those shapes; ValueError, as in a call, if they do not fit."""
+    ops, axis = dispatch.adapter("numpy"), options.get("axis", -1)
+    # One number each, however large the shape.
+    tensors = {argument: np.broadcast_to(np.float32(0), shape) for argument, shape in shapes.items()}
+    of_rank = sparse_shapes if definition.sparse else dense_shapes
+    shape = of_rank(ops, definition, tensors.pop("y_true"), tensors.pop("y_pred"), axis)[-1]
+    axis = _axis_of(definition, shape, axis)
+    for argument, tensor in tensors.items():
+        left_align(ops, definition.name, argument, tensor, _without(shape, axis))
+    return shape, axis
 
 
 def dense_shapes(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, Tensor, tuple[Any, ...]]:

@@ -8,12 +8,14 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, Any]
+T = TypeVar("T")
 
 INSTALL = 'pip install "lossbackend[cli]"'
 
@@ -24,8 +26,21 @@ INSTALL = 'pip install "lossbackend[cli]"'
 _FILE = re.compile(r"(?P<path>.+?(?P<suffix>\.npy|\.npz|\.csv|\.parquet))(?::(?P<part>.*))?", re.IGNORECASE | re.DOTALL)
 
 
-def read_array(argument: str, source: str) -> Array:
-    """The numbers in ``path``, ``path.npz:key`` or ``path.csv:column,column``: of shape (rows,) for one column, (rows, columns) for more."""
+class Source(NamedTuple):
+    """Numbers in a file: of shape (rows,) for one column, (rows, columns) for more."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    # All rows in order, so many at a time, the last time the rest; a file without rows is one part, and so is a single number.
+    parts: Callable[[int], Iterator[Array]]
+
+    def whole(self) -> Array:
+        """All of it in memory."""
+        return next(self.parts(max((1, *self.shape[:1]))))
+
+
+def open_array(argument: str, source: str) -> Source:
+    """The numbers in ``path``, ``path.npz:key`` or ``path.csv:column,column``. Of .npy and .parquet only the parts asked for come into memory."""
     match = _FILE.fullmatch(source)
     if match is None:
         raise ValueError(f"{argument}: cannot tell the format of {source!r}: it has to end in .npy, .npz, .csv or .parquet")
@@ -34,12 +49,24 @@ def read_array(argument: str, source: str) -> Array:
         raise ValueError(f"{argument}: no such file: {path!r}")
     if os.path.isdir(path):
         raise ValueError(f"{argument}: {path!r} is a directory, not a file")
-    reader = {".csv": _read_csv, ".parquet": _read_parquet}.get(match["suffix"].lower(), _read_numpy)
+    opener = {".csv": _open_csv, ".parquet": _open_parquet}.get(match["suffix"].lower(), _open_numpy)
+    with _mistakes(argument, path):
+        opened = opener(path, part)
+        if opened.dtype.kind not in "biuf":
+            raise ValueError(f"the values are {opened.dtype}, not numbers")
+
+    def parts(rows: int) -> Iterator[Array]:
+        with _mistakes(argument, path):
+            yield from opened.parts(rows)
+
+    return opened._replace(parts=parts)
+
+
+@contextmanager
+def _mistakes(argument: str, path: str) -> Iterator[None]:
+    """What goes wrong inside is a ValueError that names the argument and the file."""
     try:
-        array = reader(path, part)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"the values are {array.dtype}, not numbers")
-        return array
+        yield
     except ImportError as error:
         raise ValueError(f"{argument}: {path!r} needs {error.name} to be read: {INSTALL}") from error
     except Exception as error:  # a damaged file makes a reader raise anything
@@ -47,26 +74,44 @@ def read_array(argument: str, source: str) -> Array:
         raise ValueError(f"{argument}: {path!r}: {reason}") from error
 
 
-def _read_numpy(path: str, key: str | None) -> Array:
+def _in_memory(array: Array) -> Source:
+    def parts(rows: int) -> Iterator[Array]:
+        yield from (array[start : start + rows] for start in _starts(array.shape, rows)) if array.ndim else (array,)
+
+    return Source(array.shape, array.dtype, parts)
+
+
+def _starts(shape: tuple[int, ...], rows: int) -> range:
+    return range(0, max(1, shape[0]), rows)
+
+
+def _open_numpy(path: str, key: str | None) -> Source:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             if key is not None:
                 raise ValueError(f"the file is a single array: drop ':{key}'")
-            return loaded
+            return Source(loaded.shape, loaded.dtype, lambda rows: _mapped(path, rows))
         with loaded:
             if key is None:
                 key = _only("arrays", list(loaded))
             if key not in loaded:
                 raise ValueError(f"no array {key!r}; there are {listed(loaded)}")
-            return np.asarray(loaded[key])
+            return _in_memory(np.asarray(loaded[key]))
     except ValueError as error:
-        if "allow_pickle" in str(error):
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise ValueError("Python objects, which are never read, or a damaged file: save an array of numbers") from error
         raise
 
 
-def _read_csv(path: str, part: str | None) -> Array:
+def _mapped(path: str, rows: int) -> Iterator[Array]:
+    shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    for part in [slice(start, start + rows) for start in _starts(shape, rows)] if shape else [...]:
+        # Mapped anew for each part: the pages of a mapping count as memory of the process until it goes.
+        yield np.array(np.load(path, mmap_mode="r", allow_pickle=False)[part])
+
+
+def _open_csv(path: str, part: str | None) -> Source:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, skipinitialspace=True)
@@ -96,7 +141,7 @@ def _read_csv(path: str, part: str | None) -> Array:
                 raise ValueError(f"line {line}, column {column!r}: {cells[index]!r} is not a number")
             row.append(number)
         rows.append(row)
-    return _matrix(rows, len(columns))
+    return _in_memory(_matrix(rows, len(columns)))
 
 
 def _number(cell: str) -> int | float | None:
@@ -118,23 +163,64 @@ def _matrix(rows: list[list[int | float]], columns: int) -> Array:
     return array[:, 0] if columns == 1 else array
 
 
-def _read_parquet(path: str, part: str | None) -> Array:
+def _open_parquet(path: str, part: str | None) -> Source:
     import pyarrow
     import pyarrow.parquet
 
-    columns = _columns(pyarrow.parquet.read_schema(path).names, part)
-    table = pyarrow.parquet.read_table(path, columns=columns)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        metadata, schema = file.metadata, file.schema_arrow
+    columns = _columns(schema.names, part)
+    empty = _stacked(schema.empty_table(), columns)
+    shape = (metadata.num_rows, *empty.shape[1:])
+    # Said at once, not after an hour, where the file has statistics; they are optional.
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+    for column in columns:
+        found = [chunk.statistics for chunk in chunks if chunk.path_in_schema == column]
+        _refuse_missing(column, schema.field(column).type, sum(one.null_count or 0 for one in found if one is not None))
+
+    def parts(rows: int) -> Iterator[Array]:
+        # So a row group comes in page by page.
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
+            batches = (_stacked(pyarrow.Table.from_batches([batch]), columns) for batch in file.iter_batches(batch_size=rows, columns=columns))
+            yield from _regrouped(batches, rows) if shape[0] else iter([empty])
+
+    return Source(shape, empty.dtype, parts)
+
+
+def _refuse_missing(column: str, kind: Any, count: int) -> None:
+    import pyarrow
+
+    # pandas writes a NaN as null; a float column gets it back.
+    if count and not pyarrow.types.is_floating(kind):
+        raise ValueError(f"column {column!r} has {count} missing values")
+
+
+def _stacked(table: Any, columns: list[str]) -> Array:
+    """Those columns of a table of pyarrow."""
     arrays = []
     for column in columns:
         data = table.column(column)
-        # pandas writes a NaN as null; a float column gets it back.
-        if data.null_count and not pyarrow.types.is_floating(data.type):
-            raise ValueError(f"column {column!r} has {data.null_count} missing values")
+        _refuse_missing(column, data.type, data.null_count)
         array = data.to_numpy()
         if array.dtype.kind not in "biuf":
             raise ValueError(f"column {column!r} holds {data.type}, not numbers")
         arrays.append(array)
     return arrays[0] if len(arrays) == 1 else np.column_stack(arrays)
+
+
+def _regrouped(arrays: Iterable[Array], rows: int) -> Iterator[Array]:
+    """The same rows, so many in each array."""
+    held: list[Array] = []
+    missing = rows
+    for array in arrays:
+        while len(array) >= missing:
+            yield np.concatenate([*held, array[:missing]])
+            array, held, missing = array[missing:], [], rows
+        held.append(array)
+        missing -= len(array)
+    if missing < rows:
+        yield np.concatenate(held)
 
 
 def _columns(known: list[str], part: str | None) -> list[str]:
@@ -172,32 +258,57 @@ def check_output(path: str, suffixes: Sequence[str] = (".npy", ".csv")) -> Path:
     return target
 
 
-def write_array(target: Path, values: Array) -> None:
-    """Write ``values``; ValueError where that fails, and then ``target`` is as it was."""
-    replace(target, lambda temporary: _write(temporary, values))
-
-
-def replace(target: Path, write: Callable[[Path], object]) -> None:
+def replace(target: Path, write: Callable[[Path], T]) -> T:
     """Have ``target`` written at a temporary path and moved; ValueError where that fails, and then ``target`` is as it was."""
     try:
         # In a folder of its own the new file has the usual permissions; that of mkstemp would be unreadable to others.
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".lossbackend-") as folder:
             temporary = Path(folder) / target.name
-            write(temporary)
+            result = write(temporary)
             os.replace(temporary, target)
+            return result
     except OSError as error:
         raise ValueError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
 
 
-def _write(path: Path, values: Array) -> None:
-    if path.suffix.lower() == ".npy":
-        with open(path, "wb") as file:
-            np.save(file, values, allow_pickle=False)
-    else:
-        with open(path, "w", newline="", encoding="utf-8") as text:
-            writer = csv.writer(text)
-            writer.writerow("_".join(["loss", *map(str, index)]) for index in np.ndindex(values.shape[1:]))
+@contextmanager
+def writing(path: Path) -> Iterator[Callable[[Array], None]]:
+    """A function that appends an array to the file, along the first axis."""
+    with _writing_numpy(path) if path.suffix.lower() == ".npy" else _writing_csv(path) as append:
+        yield append
+
+
+@contextmanager
+def _writing_numpy(path: Path) -> Iterator[Callable[[Array], None]]:
+    header: dict[str, Any] = {}
+    with open(path, "wb") as file:
+
+        def append(values: Array) -> None:
+            values = np.asarray(values, order="C")
+            if not header:
+                np.save(file, values, allow_pickle=False)
+                header.update(np.lib.format.header_data_from_array_1_0(values))
+            else:
+                file.write(values.tobytes())
+                header["shape"] = (header["shape"][0] + len(values), *values.shape[1:])
+
+        yield append
+        # NumPy leaves room in a header for a first axis that grows.
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, header)
+
+
+@contextmanager
+def _writing_csv(path: Path) -> Iterator[Callable[[Array], None]]:
+    with open(path, "w", newline="", encoding="utf-8") as text:
+        writer = csv.writer(text)
+
+        def append(values: Array) -> None:
+            if not text.tell():
+                writer.writerow("_".join(["loss", *map(str, index)]) for index in np.ndindex(values.shape[1:]))
             writer.writerows(digits(values))
+
+        yield append
 
 
 def digits(values: Array) -> Iterator[list[str]]:

@@ -188,3 +188,11 @@ def test_what_bfloat16_leaves_of_a_sum_of_one(backend):
         lb.cce(y_true, shares if backend.name == "numpy" else backend.tensor(shares, "bfloat16"))
         with pytest.raises(ValueError, match="not to 1"):
             lb.cce(y_true, backend.tensor(shares.astype("float32") * np.float32(0.984375)))
+
+
+def test_one_weight_may_stand_for_all_samples():
+    with lb.checked():
+        value = lb.MeanSquaredError(reduction="sum")([[1.0], [2.0]], [[0.0], [math.nan]], sample_weight=[3.0], mask=[True, False])
+        with pytest.raises(ValueError, match="sample_weight at index 1 is nan"):
+            lb.MeanSquaredError()([[1.0], [2.0]], [[0.0], [0.0]], sample_weight=[math.nan], mask=[False, True])
+    assert value == 3.0

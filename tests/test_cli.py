@@ -4,8 +4,11 @@ import csv
 import json
 import math
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,6 +100,7 @@ def log_softmax(row: list[float], position: int) -> float:
 def test_text_output_says_what_was_read_and_computed(run):
     out = run("evaluate", "mse", "y.npy", "p.npy")
     lines = [line.split() for line in out.splitlines()]
+    assert lines.pop(-2)[::2] == ["speed", "rows", "second"]
     assert lines == [
         ["y_true", "y.npy", "(4,)", "float64"],
         ["y_pred", "p.npy", "(4,)", "float64"],
@@ -109,7 +113,9 @@ def test_text_output_says_what_was_read_and_computed(run):
 
 
 def test_json_output(evaluate):
-    assert evaluate("MSE", "y.npy", "p.npy") == {
+    record = evaluate("MSE", "y.npy", "p.npy")
+    assert record.pop("rows_per_second") > 0
+    assert record == {
         "loss": "mean_squared_error",
         "value": close(MSE),
         "reduction": "sum_over_batch_size",
@@ -375,6 +381,248 @@ def test_a_failed_write_leaves_the_old_file(mistake, monkeypatch):
     assert "No space left on device" in mistake("evaluate", "mse", "y.npy", "p.npy", "--output", "out.npy")
     assert np.load("out.npy") == 7.0
     assert not [name for name in os.listdir() if name.startswith(".")]
+
+
+# evaluate: more rows than memory
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Compute in parts of so many entries of y_pred from now on."""
+    return lambda entries: monkeypatch.setattr(cli, "_ENTRIES", entries)
+
+
+@pytest.fixture
+def many(here):
+    """1003 rows of logits and ids, weights (some are 0) and a mask (the first 100 rows are out), in .npy."""
+    rng = np.random.default_rng(0)
+    np.save("z.npy", (rng.normal(size=(1003, 3)) * 10.0 ** rng.integers(-3, 3, (1003, 1))).astype(np.float32))
+    np.save("fortran.npy", np.asfortranarray(np.load("z.npy")))
+    np.save("t.npy", rng.integers(0, 3, 1003))
+    np.save("dense.npy", rng.normal(size=(1003, 3)))
+    np.save("w.npy", rng.integers(0, 4, 1003) / 3)
+    np.save("one.npy", np.array([2.0]))
+    np.save("m.npy", (np.arange(1003) >= 100) & (rng.random(1003) > 0.1))
+
+
+SPARSE = ("sparse_categorical_crossentropy", "t.npy", "z.npy", "--option", "from_logits=true", "--option", "class_weight=[1, 2, 0.5]")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "mean_with_sample_weight", "none"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*SPARSE,),
+        (*SPARSE, "--sample-weight", "w.npy", "--mask", "m.npy"),
+        (*SPARSE[:-2], "--sample-weight", "one.npy", "--option", "ignore_class=1"),
+        ("huber", "dense.npy", "z.npy", "--sample-weight", "w.npy"),
+        ("mse", "w.npy", "w.npy", "--mask", "m.npy"),
+        ("mae", "dense.npy", "fortran.npy", "--mask", "m.npy"),
+        ("cosine_similarity", "dense.npy", "z.npy", "--option", "axis=0"),
+    ],
+)
+def test_parts_add_up_to_the_whole(evaluate, many, in_parts, arguments, reduction):
+    whole = evaluate(*arguments, "--reduction", reduction)
+    # 16 rows at a time, and 11 in the last.
+    in_parts(50)
+    parts = evaluate(*arguments, "--reduction", reduction)
+    assert parts.pop("rows_per_second") > 0
+    assert parts["value"] == pytest.approx(whole["value"], rel=2e-6)
+    assert parts == {**{key: entry for key, entry in whole.items() if key != "rows_per_second"}, "value": parts["value"]}
+
+
+def test_only_parts_are_in_memory_at_a_time(evaluate, many, in_parts, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        cli, "evaluate", lambda definition, y_true, y_pred, *rest: seen.append(len(y_pred)) or computed(definition, y_true, y_pred, *rest)
+    )
+    computed = lossbackend.definition.evaluate
+    in_parts(50)
+    evaluate(*SPARSE)
+    assert seen == [16] * 62 + [11]
+
+
+def test_parts_on_another_backend(evaluate, many, in_parts):
+    pytest.importorskip("torch")
+    arguments = (*SPARSE, "--sample-weight", "w.npy", "--mask", "m.npy", "--backend", "torch", "--reduction", "mean_with_sample_weight")
+    whole = evaluate(*arguments)["value"]
+    in_parts(900)
+    assert evaluate(*arguments)["value"] == pytest.approx(whole, rel=2e-6)
+
+
+def test_row_groups_with_other_borders(evaluate, many, in_parts):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    logits = np.load("z.npy")
+    parquet.write_table(pyarrow.table({"t": np.load("t.npy")}), "t.parquet", row_group_size=70)
+    parquet.write_table(pyarrow.table({"b": logits[:, 1], "a": logits[:, 0], "c": logits[:, 2]}), "z.parquet", row_group_size=301)
+    expected = evaluate(*SPARSE, "--sample-weight", "w.npy", "--reduction", "none")["value"]
+    for entries in (50, 3 * 70, 3 * 301, 3 * 1002, 3 * 1003):
+        in_parts(entries)
+        record = evaluate(SPARSE[0], "t.parquet", "z.parquet:a,b,c", *SPARSE[3:], "--sample-weight", "w.npy", "--reduction", "none")
+        assert record["value"] == expected
+        assert record["inputs"]["y_pred"] == {"path": "z.parquet:a,b,c", "shape": [1003, 3], "dtype": "float32"}
+
+
+def test_missing_values_are_found_without_statistics(mistake, in_parts):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"a": [1, 2, None, 4]}), "data.parquet", write_statistics=False)
+    in_parts(1)
+    assert mistake("evaluate", "mse", "data.parquet", "p.npy") == "y_true: 'data.parquet': column 'a' has 1 missing values"
+
+
+def test_a_parquet_file_without_rows(evaluate):
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"a": pyarrow.array([], "float32")}), "data.parquet")
+    record = evaluate("mse", "data.parquet", "data.parquet")
+    assert (record["samples"], record["value"], record["dtype"]) == (0, 0.0, "float32")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv"])
+def test_output_in_parts_is_that_of_the_whole(run, many, in_parts, suffix):
+    for name, entries in (("whole", 10_000), ("parts", 50)):
+        in_parts(entries)
+        run("evaluate", *SPARSE, "--mask", "m.npy", "--output", f"{name}.{suffix}")
+    assert Path(f"parts.{suffix}").read_bytes() == Path(f"whole.{suffix}").read_bytes()
+
+
+def test_output_in_parts_of_more_than_one_axis(run, in_parts):
+    np.save("a.npy", np.asfortranarray(np.arange(84.0).reshape(7, 4, 3)))
+    for name, entries in (("whole", 10_000), ("parts", 24)):
+        in_parts(entries)
+        run("evaluate", "mae", "a.npy", "a.npy", "--output", f"{name}.npy")
+    assert np.load("parts.npy").shape == (7, 4)
+    np.testing.assert_array_equal(np.load("parts.npy"), np.load("whole.npy"))
+
+
+def test_messages_name_the_row_of_the_file(mistake, many, in_parts):
+    logits, ids = np.load("z.npy"), np.load("t.npy")
+    logits[700, 2], ids[900] = math.nan, 3
+    np.save("nan.npy", logits)
+    np.save("bad.npy", ids)
+    in_parts(50)
+    assert "y_pred at index (700, 2) is nan" in mistake("evaluate", "mse", "dense.npy", "nan.npy")
+    assert "3 at index 900 is outside 0 ... 2" in mistake("evaluate", SPARSE[0], "bad.npy", *SPARSE[2:])
+    np.save("rows.npy", np.vstack([np.full((500, 3), 1 / 3), np.full((503, 3), 0.3)]))
+    assert "the row at index 500 sums to 0.9" in mistake("evaluate", SPARSE[0], "t.npy", "rows.npy")
+
+
+def test_shapes_in_messages_are_those_of_the_files(mistake, many, in_parts):
+    in_parts(1)
+    np.save("short.npy", np.zeros((1002, 3)))
+    np.save("weights.npy", np.ones(1002))
+    assert "must have the same shape, got (1002, 3) and (1003, 3)" in mistake("evaluate", "mse", "short.npy", "z.npy")
+    assert "mask of shape (1002,) does not align with per-sample losses of shape (1003,)" in mistake("evaluate", *SPARSE, "--mask", "weights.npy")
+
+
+def test_what_looks_like_probabilities_does_so_everywhere(mistake, run, in_parts):
+    # Sorted, so that every part but one looks like probabilities.
+    np.save("labels.npy", np.array([0.0, 1.0] * 8))
+    np.save("sorted.npy", np.array([*np.linspace(0.1, 0.9, 15), 3.0]))
+    np.save("shares.npy", np.linspace(0.1, 0.9, 16))
+    in_parts(4)
+    run("evaluate", "bce", "labels.npy", "sorted.npy", "--option", "from_logits=true")
+    line = mistake("evaluate", "bce", "labels.npy", "shares.npy", "--option", "from_logits=true")
+    assert "y_pred at index (0, 0) is 0.1, and all of y_pred lies in [0, 1]: these look like probabilities" in line
+    assert line.endswith("pass --no-check.")
+
+
+def test_a_loss_of_ones_own_whose_samples_interact_is_computed_whole(evaluate, in_parts):
+    module(
+        "own_interacting",
+        "import lossbackend as lb\n"
+        "@lb.loss(interacting=True)\ndef said(ops, y_true, y_pred): return ops.mean(y_pred - ops.mean(y_pred), axis=-1) ** 2\n"
+        "@lb.loss\ndef unsaid(ops, y_true, y_pred): return ops.mean(y_pred - ops.mean(y_pred), axis=-1) ** 2\n"
+        "@lb.loss\ndef apart(ops, y_true, y_pred): return ops.mean((y_pred - y_true) ** 2, axis=-1)\n",
+    )
+    rows = 300_000
+    values = np.random.default_rng(0).normal(size=rows)
+    np.save("rows.npy", values)
+    np.save("zeros.npy", np.zeros(rows))
+    in_parts(200_000)
+    for name, expected in (("said", values.var()), ("unsaid", values.var()), ("apart", np.square(values).mean())):
+        assert evaluate(f"own_interacting:{name}", "zeros.npy", "rows.npy")["value"] == close(expected)
+
+
+def test_interrupted_between_parts(mistake, many, in_parts, monkeypatch):
+    def interrupt(definition, y_true, y_pred, *rest):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return lossbackend.definition.evaluate(definition, y_true, y_pred, *rest)
+
+    np.save("out.npy", np.array([7.0]))
+    in_parts(50)
+    for output in ((), ("--output", "out.npy"), ("--output", "out.csv")):
+        calls = []
+        monkeypatch.setattr(cli, "evaluate", interrupt)
+        assert mistake("evaluate", *SPARSE, *output, code=130) == "interrupted after 48 of 1003 rows; nothing was written"
+    assert np.load("out.npy") == 7.0
+    assert not [name for name in os.listdir() if name.startswith(".") or name == "out.csv"]
+
+
+def sparse_file(name: str, shape: tuple[int, ...]) -> None:
+    """float32 zeros that take no room on the disk."""
+    with open(name, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + 4 * math.prod(shape))
+
+
+def test_control_c_leaves_the_old_output():
+    sparse_file("huge.npy", (2**30, 4))
+    np.save("out.npy", np.array([7.0]))
+    child = process("evaluate", "mse", "huge.npy", "huge.npy", "--output", "out.npy")
+    # Its temporary file says how far it is.
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 2**24 for path in Path().glob(".lossbackend-*/out.npy")):
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (130, "")
+    assert re.fullmatch(r"error: interrupted after [1-9]\d* of 1073741824 rows; nothing was written\n", err)
+    assert np.load("out.npy") == 7.0
+    assert not list(Path().glob(".lossbackend-*"))
+
+
+def parquet_file(name: str, groups: int, rows: int) -> None:
+    """Zeros in one column, which are few bytes on the disk."""
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"a": np.zeros(rows)})
+    with pytest.importorskip("pyarrow.parquet").ParquetWriter(name, table.schema) as file:
+        for _ in range(groups):
+            file.write_table(table)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_memory_is_bounded(suffix):
+    if suffix == "npy":
+        sparse_file("small.npy", (4, 16))
+        sparse_file("large.npy", (2**23, 16))
+    else:
+        parquet_file("small.parquet", 1, 4)
+        parquet_file("large.parquet", 16, 2**22)
+    peaks = []
+    for file in (f"small.{suffix}", f"large.{suffix}"):
+        # Not ru_maxrss, which a process may inherit from the one that started it.
+        code = f"from lossbackend.cli import main; assert main(['evaluate', 'mse', {file!r}, {file!r}]) == 0; print(open('/proc/self/status').read())"
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        peaks.append(int(re.search(r"VmHWM:\s*(\d+) kB", run.stdout)[1]) / 1024)
+    # Of 1 GiB together, in MiB above what evaluating four rows takes.
+    assert peaks[1] - peaks[0] < 400
+
+
+def test_a_bar_on_a_terminal_only_over_several_parts(many, in_parts, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["evaluate", *SPARSE]) == 0
+    assert capsys.readouterr().err == ""
+    in_parts(50)
+    assert main(["evaluate", *SPARSE]) == 0
+    assert "100%" in capsys.readouterr().err
 
 
 # evaluate: checking mode
