@@ -670,9 +670,9 @@ def loss_shape(definition: Definition, shapes: Mapping[str, tuple[int, ...]], op
     tensors = {argument: np.broadcast_to(np.float32(0), shape) for argument, shape in shapes.items()}
     of_rank = sparse_shapes if definition.sparse else dense_shapes
     shape = of_rank(ops, definition, tensors.pop("y_true"), tensors.pop("y_pred"), axis)[-1]
-    axis = _axis_of(definition, shape, axis)
+    axis = axis_of(definition, shape, axis)
     for argument, tensor in tensors.items():
-        left_align(ops, definition.name, argument, tensor, _without(shape, axis))
+        left_align(ops, definition.name, argument, tensor, without(shape, axis))
     return shape, axis
 
 
