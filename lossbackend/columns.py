@@ -50,12 +50,8 @@ def bind(loss: Any, options: Mapping[str, Any]) -> Bound:
     # Complains of what is unknown or missing.
     definition.complete(given)
     # Without the defaults, so that an object and its function are equal, and an epsilon of None is asked for at each call.
-    kept = {name: definition.constant(name, value) for name, value in given.items() if not _is_default(definition, name, value)}
+    kept = {name: definition.constant(name, value) for name, value in definition.changed(given).items()}
     return Bound(function, tuple(sorted(kept.items())), found.pinned)
-
-
-def _is_default(definition: Definition, option: str, value: Any) -> bool:
-    return option in definition.defaults and not isinstance(value, np.ndarray) and bool(value == definition.defaults[option])
 
 
 def numbers(loss: str, argument: str, value: Any) -> Array:

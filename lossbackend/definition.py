@@ -164,6 +164,14 @@ class Definition:
             raise TypeError(f"{self.name}: option {missing} is missing")
         return options
 
+    def changed(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the options that are not the defaults. (An array is none.)"""
+        return {
+            name: value
+            for name, value in options.items()
+            if name not in self.defaults or isinstance(value, np.ndarray) or value != self.defaults[name]
+        }
+
     def check(self, name: str, value: Any) -> Any:
         """The option's value as a plain Python object; ValueError or TypeError if it cannot be one."""
         check = self.checks.get(name)

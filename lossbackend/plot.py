@@ -205,8 +205,7 @@ def resolve(names: Sequence[str], options: Mapping[str, Any] | None = None, kind
     resolved = {}
     for name, own in zip(names, found, strict=True):
         definition = own.definition
-        chosen = {**own.options, **{option: value for option, value in given.items() if option in definition.options}}
-        chosen = {option: value for option, value in chosen.items() if option not in definition.defaults or value != definition.defaults[option]}
+        chosen = definition.changed({**own.options, **{option: value for option, value in given.items() if option in definition.options}})
         definition.complete(chosen)
         suite = _built_in(definition, chosen) if _is_built_in(definition) else suite_of(loss_of(definition), chosen, kind, name)
         resolved[suite.label] = suite

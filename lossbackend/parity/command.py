@@ -127,10 +127,7 @@ def _suites(request: Request) -> list[Suite]:
 
 def _own_suite(name: str, request: Request) -> Suite:
     found = cli.find_loss(name)
-    given = {**found.options, **cli.parse_options(request.options)}
-    options = {
-        option: value for option, value in given.items() if option not in found.definition.defaults or value != found.definition.defaults[option]
-    }
+    options = found.definition.changed({**found.options, **cli.parse_options(request.options)})
     found.definition.complete(options)
     return suite_of(loss_of(found.definition), options, request.kind, name)
 
