@@ -77,8 +77,9 @@ def hosts(session: nox.Session) -> None:
 
 @nox.session
 def scale(session: nox.Session) -> None:
-    """Losses of dask's arrays and data frames, on threads, processes and a cluster on this machine."""
-    install(session, "test", "scale", extras=f"{FRAMEWORKS},cli,dask")
+    """Beyond one machine and beyond values: dask, sharded JAX, distributed torch and TensorFlow, PyTensor, ONNX, a backend from outside."""
+    install(session, "test", "scale", extras=f"{FRAMEWORKS},cli,parity,dask,pytensor,onnx")
+    session.install("-c", "constraints.txt", "tests/scale/lossbackend-mlx")
     session.run("pytest", "tests/scale", *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 

@@ -49,7 +49,7 @@ def backend_records() -> Record:
     """Every backend, and which one is selected and why."""
     selected, reason = dispatch.selected()
     available = dispatch.available_backends()
-    names = dict.fromkeys((*dispatch.BUILT_IN, *available))
+    names = dict.fromkeys((*dispatch.BUILT_IN, *dispatch.SYMBOLIC, *available))
     return {"selected": selected, "reason": reason, "backends": [_backend_record(name, name in available) for name in names]}
 
 
@@ -63,9 +63,10 @@ def _backend_record(name: str, installed: bool) -> Record:
                 device = _device_name(ops.asarray(np.zeros(1, np.float32)))
         except Exception as error:  # a broken installation raises anything
             problem = _one_line(f"cannot be imported: {error_text(error)}")
-    elif name in dispatch.BUILT_IN:
+    else:
         problem = f'pip install "lossbackend[{name}]"'
-    return {"name": name, "installed": installed, "version": _version(name) if installed else None, "device": device, "problem": problem}
+    version = _version(dispatch.package(name)) if installed else None
+    return {"name": name, "installed": installed, "version": version, "device": device, "problem": problem}
 
 
 def _version(name: str) -> str | None:

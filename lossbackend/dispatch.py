@@ -18,10 +18,14 @@ import numpy as np
 from lossbackend.ops import Ops
 
 BUILT_IN = ("numpy", "torch", "jax", "tensorflow")
+# Tensors that have no values yet: the loss of such is a graph, which runs later and elsewhere.
+SYMBOLIC = ("pytensor", "onnx")
 # Exact arithmetic to measure the others by: selected like them, but no framework, so not listed as one.
 REFERENCE = "mpmath"
-_MODULES = {name: f"lossbackend.backends.{name}_backend" for name in (*BUILT_IN, REFERENCE)}
-_SPELLINGS = {"np": "numpy", "pytorch": "torch", "tf": "tensorflow", "tensorflow-cpu": "tensorflow"}
+_MODULES = {name: f"lossbackend.backends.{name}_backend" for name in (*BUILT_IN, *SYMBOLIC, REFERENCE)}
+# The packages that do not have the name of their backend.
+_PACKAGES = {"onnx": "ndonnx"}
+_SPELLINGS = {"np": "numpy", "pytorch": "torch", "tf": "tensorflow", "tensorflow-cpu": "tensorflow", "ndonnx": "onnx"}
 
 # Values of these types name no framework; asking for the exact type first is cheaper than any isinstance.
 NEUTRAL = frozenset({np.ndarray, float, int, bool, list, tuple, str, type(None)})
@@ -45,6 +49,10 @@ def _built_in(name: str) -> Ops:
         from lossbackend.backends import jax_backend as module
     elif name == "tensorflow":
         from lossbackend.backends import tensorflow_backend as module
+    elif name == "pytensor":
+        from lossbackend.backends import pytensor_backend as module
+    elif name == "onnx":
+        from lossbackend.backends import onnx_backend as module
     else:
         from lossbackend.backends import mpmath_backend as module
     return cast(Ops, module.OPS)
@@ -68,7 +76,7 @@ def canonical(name: str) -> str:
     third_party = _entry_points()
     if wanted in third_party:
         return wanted
-    known = [*BUILT_IN, *third_party]
+    known = [*BUILT_IN, *SYMBOLIC, *third_party]
     near = difflib.get_close_matches(wanted, [*known, *_SPELLINGS], n=1, cutoff=0.5)
     hint = f" Did you mean {_SPELLINGS.get(near[0], near[0])!r}?" if near else ""
     raise ValueError(f"unknown backend {name!r}.{hint} Known: {', '.join(known)}.")
@@ -163,7 +171,12 @@ def available_backends() -> list[str]:
     >>> "numpy" in available_backends()
     True
     """
-    return [*(name for name in BUILT_IN if importlib.util.find_spec(name) is not None), *_entry_points()]
+    return [*(name for name in (*BUILT_IN, *SYMBOLIC) if importlib.util.find_spec(package(name)) is not None), *_entry_points()]
+
+
+def package(name: str) -> str:
+    """The package that the backend of that canonical name is made for."""
+    return _PACKAGES.get(name, name)
 
 
 def framework(value: Any) -> str | None:
@@ -183,6 +196,12 @@ def framework(value: Any) -> str | None:
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and isinstance(value, (getattr(tensorflow, "Tensor", ()), getattr(tensorflow, "Variable", ()))):
         return "tensorflow"
+    pytensor = sys.modules.get("pytensor.tensor.variable")
+    if pytensor is not None and isinstance(value, getattr(pytensor, "TensorVariable", ())):
+        return "pytensor"
+    ndonnx = sys.modules.get("ndonnx")
+    if ndonnx is not None and isinstance(value, getattr(ndonnx, "Array", ())):
+        return "onnx"
     for ops in _third_party:
         if ops.is_tensor(value):
             return ops.name

@@ -16,15 +16,17 @@ import lossbackend as lb
 from lossbackend import losses, registry
 
 ROOT = Path(__file__).resolve().parent.parent
-FRAMEWORKS = {"torch", "jax", "tensorflow", "keras", "tf_keras", "sklearn", "xgboost", "lightgbm", "matplotlib", "dask"}
+FRAMEWORKS = {"torch", "jax", "tensorflow", "pytensor", "ndonnx", "onnx", "onnxruntime", "keras", "tf_keras", "sklearn", "xgboost", "lightgbm", "matplotlib", "dask"}
 # What framework-specific code imports, when it asks for it.
 FACADES = {"keras": {"keras"}, "tf_keras": {"tf_keras"}, "torch.nn": {"torch"}, "sklearn": {"sklearn"}, "plot": {"matplotlib"}, "dask": {"dask"}}
+
+ADAPTERS = ("numpy", "torch", "jax", "tensorflow", "pytensor", "onnx", "mpmath")
 
 # What a module of the library may import of it (besides itself): see docs/decisions.md.
 ALLOWED = {
     "ops": set(),
     "options": {"dispatch"},
-    "dispatch": {"ops", *(f"backends.{name}_backend" for name in ("numpy", "torch", "jax", "tensorflow", "mpmath"))},
+    "dispatch": {"ops", *(f"backends.{name}_backend" for name in ADAPTERS)},
     "reduction": {"ops"},
     "checking": {"ops"},
     "definition": {"checking", "ops", "options", "dispatch", "reduction"},
@@ -36,7 +38,7 @@ ALLOWED = {
     "backends.blocks": {"ops"},
     **{
         f"backends.{name}_backend": {"backends.blocks", "backends.composed", "ops", "reduction"}
-        for name in ("numpy", "torch", "jax", "tensorflow", "mpmath")
+        for name in ADAPTERS
     },
 }
 
