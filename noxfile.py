@@ -80,7 +80,9 @@ def scale(session: nox.Session) -> None:
     """Beyond one machine and beyond values: dask, sharded JAX, distributed torch and TensorFlow, PyTensor, ONNX, a backend from outside."""
     install(session, "test", "scale", extras=f"{FRAMEWORKS},cli,parity,dask,pytensor,onnx")
     session.install("-c", "constraints.txt", "tests/scale/lossbackend-mlx")
-    session.run("pytest", "tests/scale", *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
+    # A test that hangs ends the run, with all that it has started.
+    limits = ("--timeout=180", "--session-timeout=840")
+    session.run("pytest", "tests/scale", *limits, *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 @nox.session

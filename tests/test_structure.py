@@ -16,7 +16,22 @@ import lossbackend as lb
 from lossbackend import losses, registry
 
 ROOT = Path(__file__).resolve().parent.parent
-FRAMEWORKS = {"torch", "jax", "tensorflow", "pytensor", "ndonnx", "onnx", "onnxruntime", "keras", "tf_keras", "sklearn", "xgboost", "lightgbm", "matplotlib", "dask"}
+FRAMEWORKS = {
+    "torch",
+    "jax",
+    "tensorflow",
+    "pytensor",
+    "ndonnx",
+    "onnx",
+    "onnxruntime",
+    "keras",
+    "tf_keras",
+    "sklearn",
+    "xgboost",
+    "lightgbm",
+    "matplotlib",
+    "dask",
+}
 # What framework-specific code imports, when it asks for it.
 FACADES = {"keras": {"keras"}, "tf_keras": {"tf_keras"}, "torch.nn": {"torch"}, "sklearn": {"sklearn"}, "plot": {"matplotlib"}, "dask": {"dask"}}
 
@@ -36,10 +51,7 @@ ALLOWED = {
     "losses.objects": {"definition", "dispatch", "losses", "ops", "options", "reduction"},
     "backends.composed": {"ops"},
     "backends.blocks": {"ops"},
-    **{
-        f"backends.{name}_backend": {"backends.blocks", "backends.composed", "ops", "reduction"}
-        for name in ADAPTERS
-    },
+    **{f"backends.{name}_backend": {"backends.blocks", "backends.composed", "ops", "reduction"} for name in ADAPTERS},
 }
 
 

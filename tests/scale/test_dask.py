@@ -1,11 +1,8 @@
 """dask: lazy losses of arrays and data frames, against textbook values and the same call on one array."""
 
 import contextlib
-import doctest
 import os
-import re
 import signal
-from pathlib import Path
 
 import dask
 import dask.array as da
@@ -18,7 +15,6 @@ from distributed import Client, LocalCluster
 import lossbackend as lb
 from lossbackend.dask import map_loss, reduce_loss
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "dask.md"
 RNG = np.random.default_rng(0)
 Y, P = RNG.normal(size=(2, 11, 6))
 LOGITS = RNG.normal(size=(11, 6))
@@ -289,8 +285,5 @@ def test_a_cluster_that_loses_a_worker(tmp_path):
     np.testing.assert_allclose(torch, np.where(error < 1, 0.5 * error**2, error - 0.5).mean(), rtol=1e-13)
 
 
-def test_page():
-    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL))
-    test = doctest.DocTestParser().get_doctest(code, {}, "dask", str(PAGE), 0)
-    assert test.examples
-    assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test).failed == 0
+def test_page(run_page):
+    run_page("dask")
