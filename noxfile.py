@@ -134,3 +134,10 @@ def bench(session: nox.Session) -> None:
     """lossbackend against Keras and the frameworks' own functions; options after ``--``, ``-- --help`` lists them."""
     install(session, "bench", extras=FRAMEWORKS)
     session.run("python", "benchmarks/compare.py", *session.posargs)
+
+
+@nox.session(default=False)
+def engines(session: nox.Session) -> None:
+    """Rows per second and memory of every engine; options after ``--``, ``-- --help`` lists them."""
+    install(session, "bench", "scale", extras=f"{FRAMEWORKS},cli,dask,pytensor,onnx")
+    session.run("python", "benchmarks/engines.py", *session.posargs)

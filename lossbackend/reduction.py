@@ -192,9 +192,11 @@ class Partial:
         """Of two sums, or of two counts, each an int or a tensor of whatever integer type a compiler left it in."""
         if isinstance(one, Sum):
             return Sum(*self.ops.apply(_add, *one, *other))
-        if isinstance(one, int) or isinstance(other, int):
-            return one + other
-        return one + self.ops.cast(other, self.ops.dtype(one))
+        tensors = [count for count in (one, other) if not isinstance(count, int)]
+        if tensors and self.ops.dtype(tensors[0]) == "int32" and self.ops.is_concrete(*tensors):
+            # JAX counts to 2³¹, and goes on below 0.
+            return int(one) + int(other)
+        return one + (self.ops.cast(other, self.ops.dtype(one)) if len(tensors) == 2 else other)
 
     def __repr__(self) -> str:
         return f"Partial({self.loss!r}, total={self.total!r}, denominator={self.denominator!r})"

@@ -76,6 +76,15 @@ def test_counts_are_integers(backend):
     assert MEAN.partial(Y_TRUE, Y_PRED).denominator == 6
 
 
+def test_counts_go_beyond_32_bits(backend):
+    """Of merged parts: a mask makes a count a tensor, which for JAX has 32 bits."""
+    part = MEAN.partial(backend.tensor(Y_TRUE), backend.tensor(Y_PRED), mask=MASK)
+    (*total, count), same = part.flatten()
+    large = lb.reduction.Partial.unflatten(same, (*total, backend.tensor(np.array(2**31 - 1, backend.dtype(count)))))
+    assert int((large + part).denominator) == 2**31 + 3
+    assert int(sum([part, large, large]).denominator) == 2**32 + 2
+
+
 def test_a_part_is_pickled(backend):
     part = MEAN.partial(backend.tensor(Y_TRUE), backend.tensor(Y_PRED), mask=MASK)
     for same in (pickle.loads(pickle.dumps(part)), copy.deepcopy(part)):
