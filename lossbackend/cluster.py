@@ -18,6 +18,10 @@ from lossbackend.files import error_text
 
 # A scheduler that is there answers at once; dask itself waits for half a minute.
 _TIMEOUT = 10
+_LOCAL = {"dashboard_address": "127.0.0.1:0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
+# A terminal interrupts the processes of workers too, each of which would print a traceback.
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+_CLUSTERS = {"threads": {"processes": False, **_LOCAL}, "processes": {"processes": True, "preload": [_DEAF], **_LOCAL}}
 
 
 @contextmanager
@@ -27,13 +31,11 @@ def workers(scheduler: str) -> Iterator[Callable[[Callable[[Any], Any], Iterable
     Results come in the order of the items, of which only a few for every worker are under way at a time. What is under way when the block is left is
     given up. ValueError for a scheduler that does not answer.
     """
-    local = {"processes": scheduler == "processes", "dashboard_address": None, "memory_limit": 0, "silence_logs": logging.CRITICAL}
-    options = local if scheduler in ("threads", "processes") else {"address": scheduler}
     disabled = logging.root.manager.disable
     # What goes wrong is an exception here, and the logs say it again with a traceback.
     logging.disable(logging.CRITICAL)
     try:
-        with _connected(scheduler, options) as client:
+        with _connected(scheduler, _CLUSTERS.get(scheduler, {"address": scheduler})) as client:
             yield functools.partial(_mapped, client)
     finally:
         logging.disable(disabled)

@@ -149,7 +149,11 @@ def _block(
 ) -> Any:
     # What is objectionable only if all samples are so, no block can tell.
     with checking.checked() if check else nullcontext(), checking.of_parts() if is_part else nullcontext():
-        return summary(evaluate(function.definition, y_true, y_pred, options, weights, mask, backend))
+        try:
+            losses = evaluate(function.definition, y_true, y_pred, options, weights, mask, backend)
+        except checking.Objection as objection:
+            raise ValueError(*objection.args) from None
+        return summary(losses)
 
 
 def _values(dtype: np.dtype[Any], losses: Losses) -> Array:
