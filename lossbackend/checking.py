@@ -8,6 +8,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import chain
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -69,8 +71,23 @@ class Finding(NamedTuple):
     of_all: bool = False
 
 
-class OfAll(ValueError):
-    """A finding of all the input together: of a part of it, it tells nothing."""
+class Objection(ValueError):
+    """What checking mode raises in the block of ``of_parts``, and a ValueError elsewhere."""
+
+
+# Only asked for where values can be looked at, which is where no compiler follows.
+_of_all: ContextVar[list[str] | None] = ContextVar("lossbackend_of_parts", default=None)
+
+
+@contextmanager
+def of_parts() -> Iterator[list[str]]:
+    """Inside the block, in this thread, input is a part of all of it: what is objectionable only if all of it is so is listed, not raised."""
+    found: list[str] = []
+    token = _of_all.set(found)
+    try:
+        yield found
+    finally:
+        _of_all.reset(token)
 
 
 class Kind(NamedTuple):
@@ -189,7 +206,8 @@ def look(
     if not ops.is_concrete(*given.values(), *(() if selected is None else (selected,))):
         return
     chosen = None if selected is None else np.asarray(ops.to_numpy(selected))
-    of_all = []
+    listed, of_all = _of_all.get(), []
+    error = ValueError if listed is None else Objection
     for argument, tensor in given.items():
         values = np.asarray(ops.to_numpy(tensor))
         if values.dtype.kind != "f":
@@ -202,24 +220,25 @@ def look(
         else:
             counts = np.ones(values.shape, bool)
         advice = "find out where it comes from, or leave the sample out with mask= or a weight of 0"
-        _complain(loss, argument, values, Finding(~np.isfinite(values) & counts, "which is not a finite number", advice))
-        values = np.where(counts, values, np.nan)
-        for finding in kinds.get(argument, REAL).findings(values, options, axis):
-            if finding.of_all:
-                of_all.append((argument, values, finding))
-            else:
-                _complain(loss, argument, values, finding)
-    # Last, so that who looks at parts and passes these over has passed over nothing else.
-    for argument, values, finding in of_all:
-        _complain(loss, argument, values, finding)
+        infinite = Finding(~np.isfinite(values) & counts, "which is not a finite number", advice)
+        findings = kinds.get(argument, REAL).findings(np.where(counts, values, np.nan), options, axis)
+        for finding in chain([infinite], findings):
+            complaint = _complaint(loss, argument, values, finding)
+            if complaint and finding.of_all:
+                of_all.append(complaint)
+            elif complaint:
+                raise error(complaint)
+    if listed is not None:
+        listed += of_all
+    elif of_all:
+        raise error(of_all[0])
 
 
-def _complain(loss: str, argument: str, values: _Array, finding: Finding) -> None:
+def _complaint(loss: str, argument: str, values: _Array, finding: Finding) -> str:
     if not finding.bad.any():
-        return
+        return ""
     where = tuple(int(i) for i in np.argwhere(finding.bad)[0])
     at = f" at index {where[0] if len(where) == 1 else where}" if where else ""
-    error = OfAll if finding.of_all else ValueError
     if finding.sums is None:
-        raise error(f"{loss}: {argument}{at} is {values[where]:.6g}, {finding.what}: {finding.advice}.")
-    raise error(f"{loss}: {argument}: the row{at} sums to {finding.sums[where]:.6g}, {finding.what}: {finding.advice}.")
+        return f"{loss}: {argument}{at} is {values[where]:.6g}, {finding.what}: {finding.advice}."
+    return f"{loss}: {argument}: the row{at} sums to {finding.sums[where]:.6g}, {finding.what}: {finding.advice}."

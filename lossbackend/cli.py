@@ -12,14 +12,12 @@ import math
 import os
 import re
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
 from importlib import metadata
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -27,12 +25,11 @@ import numpy as np
 
 import lossbackend
 from lossbackend import dispatch, registry
-from lossbackend.checking import OfAll, checked
-from lossbackend.definition import Definition, evaluate, loss_shape
-from lossbackend.files import INSTALL, Array, Source, check_output, digits, error_text, listed, open_array, replace, writing
+from lossbackend.definition import Definition
+from lossbackend.evaluation import Each, Result, compute
+from lossbackend.files import INSTALL, check_output, digits, error_text, listed, open_array, replace, writing
 from lossbackend.losses.objects import MEAN, Loss
-from lossbackend.ops import Ops
-from lossbackend.reduction import REDUCTIONS, Partial, check_reduction
+from lossbackend.reduction import REDUCTIONS
 
 if TYPE_CHECKING:
     import click
@@ -40,6 +37,8 @@ if TYPE_CHECKING:
 Record: TypeAlias = dict[str, Any]
 
 MISTAKE, INTERRUPTED = 2, 130
+
+_SCHEDULER = re.compile(r"threads|processes|\w+://.+|[^:]+:\d+")
 
 
 # Backends
@@ -138,9 +137,14 @@ def _bare_signature(signature: inspect.Signature) -> str:
 class Found(NamedTuple):
     """What a LOSS on the command line stands for."""
 
-    definition: Definition
+    # And not its definition, because pickle finds a function by its name.
+    function: Any
     options: Mapping[str, Any]
     reduction: str | None
+
+    @property
+    def definition(self) -> Definition:
+        return self.function.definition  # type: ignore[no-any-return]
 
 
 def find_loss(name: str) -> Found:
@@ -152,11 +156,11 @@ def find_loss(name: str) -> Found:
     elif inspect.isclass(found) and is_dataclass(found):
         # Not those of an instance: an option without a default comes from --option.
         config = {field.name: field.default for field in fields(found) if field.default is not MISSING}
-    definition = getattr(getattr(found, "function", found), "definition", None)
-    if not isinstance(definition, Definition):
+    function = getattr(found, "function", found)
+    if not isinstance(getattr(function, "definition", None), Definition):
         raise ValueError(f"{name!r} is not a loss: decorate the function with @lossbackend.loss, or name a subclass or object of lossbackend.Loss")
     options = {option: value for option, value in config.items() if option not in ("reduction", "name")}
-    return Found(definition, options, config.get("reduction", MEAN))
+    return Found(function, options, config.get("reduction", MEAN))
 
 
 def _load(name: str) -> Any:
@@ -208,143 +212,12 @@ def _int_keys(value: dict[str, Any]) -> dict[Any, Any]:
     return {int(key) if re.fullmatch(r"-?\d+", key) else key: entry for key, entry in value.items()}
 
 
-# Evaluation
-
-
-# So many entries of y_pred are in memory at a time, 32 MiB of float64: a loss and its checks keep up to ten copies, and larger parts are no faster.
-_ENTRIES = 2**22
-
-
-class Result(NamedTuple):
-    """A loss over files: the reduced value, of how many samples, where, and how fast."""
-
-    value: Array
-    samples: int
-    backend: str
-    rows_per_second: float
-
-
-class _Part(NamedTuple):
-    """The loss of some rows: what adds up to the reduced value, and the weighted losses, each None where nobody asked for it."""
-
-    partial: Partial | None
-    values: Array | None
-    samples: int
-    ops: Ops
-
-
-def compute(
-    definition: Definition,
-    sources: Mapping[str, Source],
-    options: dict[str, Any],
-    reduction: str | None,
-    backend: str | None,
-    check: bool,
-    keep: Callable[[Array], object] | None = None,
-) -> Result:
-    """The loss of ``sources``: y_true, y_pred, and perhaps sample_weight and mask. ``options`` are complete; ``check`` is checking mode.
-
-    Rows go through memory in parts where their losses are known to be independent. ``keep`` is given the weighted loss of every sample, in parts too.
-    KeyboardInterrupt says how far it came.
-    """
-    check_reduction(definition.name, reduction)
-    shapes = {argument: _as_samples(definition, argument, np.broadcast_to(0, source.shape)).shape for argument, source in sources.items()}
-    shape, axis = loss_shape(definition, shapes, options)
-    rows = shape[0]
-    step = max(1, rows if definition.interacting or axis == 0 else _ENTRIES // max(1, math.prod(shape[1:])))
-    with quiet():
-        backend = dispatch.get_backend(backend).name
-
-    def part(arrays: Mapping[str, Array], check: bool) -> _Part:
-        return _part(definition, arrays, options, reduction, backend, check, keep is not None)
-
-    started, done, samples, total, kept, objections = time.perf_counter(), 0, 0, None, [], []
+def _workers(scheduler: str) -> AbstractContextManager[Each]:
     try:
-        if step < rows and definition.samples is not None:
-            # Of a user's own loss the first part shows whether samples interact, in which case it may not even be computed.
-            with suppress(ValueError, TypeError):
-                part(next(_aligned(sources, rows, step)), False)
-            step = step if definition.samples.are_independent(options) else rows
-        starts = range(0, max(1, rows), max(1, step))
-        for start, arrays in zip(_with_a_bar(starts), _aligned(sources, rows, step), strict=False):
-            found, objection = _looked_at(part, arrays, check, start)
-            objections += [] if objection is None else [objection]
-            if len(objections) == len(starts):
-                raise objections[0]
-            samples += found.samples
-            if found.partial is not None:
-                total = found.partial if total is None else total + found.partial
-            if found.values is not None:
-                if found.partial is None:
-                    kept.append(found.values)
-                if keep is not None:
-                    keep(found.values)
-            done = min(start + step, rows)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted after {done} of {rows} rows; nothing was written") from None
-    ops = found.ops
-    value = np.asarray(ops.to_numpy(total.result())) if total is not None else kept[0] if len(kept) == 1 else np.concatenate(kept)
-    return Result(value, samples, ops.name, rows / (time.perf_counter() - started))
-
-
-def _as_samples(definition: Definition, argument: str, array: Array) -> Array:
-    """N numbers are N samples here, where the library takes rank 1 for a single one."""
-    return array[:, np.newaxis] if array.ndim == 1 and argument in ("y_true", "y_pred") and not definition.sparse else array
-
-
-def _aligned(sources: Mapping[str, Source], rows: int, step: int) -> Iterator[dict[str, Array]]:
-    """So many rows of all sources at a time; what has one entry for all rows, every time."""
-    streams = [source.parts(step) if step < rows and source.shape[:1] == (rows,) else repeat(source.whole()) for source in sources.values()]
-    for arrays in zip(*streams, strict=False):
-        yield dict(zip(sources, arrays, strict=True))
-
-
-def _part(
-    definition: Definition, arrays: Mapping[str, Array], options: dict[str, Any], reduction: str | None, backend: str, check: bool, keeping: bool
-) -> _Part:
-    y_true, y_pred = (_as_samples(definition, argument, arrays[argument]) for argument in ("y_true", "y_pred"))
-    reduced = reduction is not None and reduction != "none"
-    with dispatch.use_backend(backend), checked() if check else nullcontext():
-        try:
-            losses = evaluate(definition, y_true, y_pred, options, arrays.get("sample_weight"), arrays.get("mask"))
-            summed = losses.partial(definition, reduction) if reduction is not None and reduced else None
-            values = np.asarray(losses.ops.to_numpy(losses.reduced("none"))) if keeping or not reduced else None
-        except (ValueError, TypeError, ImportError):
-            raise
-        except Exception as error:  # the formula may be a user's own
-            raise ValueError(f"{definition.name}: {error_text(error)}") from error
-    return _Part(summed, values, math.prod(losses.ops.shape(losses.values)), losses.ops)
-
-
-def _looked_at(
-    part: Callable[[Mapping[str, Array], bool], _Part], arrays: Mapping[str, Array], check: bool, start: int
-) -> tuple[_Part, ValueError | None]:
-    """The part that begins at that row, and what checking mode objects to that is one only if it does so to every part."""
-    try:
-        try:
-            return part(arrays, check), None
-        except ValueError as error:
-            if not check:
-                raise
-            # Raises by itself where it was not checking mode that complained.
-            unchecked = part(arrays, False)
-            objection = ValueError(_on_the_command_line(str(error)))
-            if isinstance(error, OfAll):
-                return unchecked, objection
-            raise objection from error
-    except ValueError as error:
-        raise ValueError(_in_the_file(str(error), start)) from error
-
-
-def _in_the_file(message: str, start: int) -> str:
-    """The index in a message about the part that begins at that row."""
-    return re.sub(r"(?<= at index )(\(?)(\d+)", lambda found: f"{found[1]}{int(found[2]) + start}", message)
-
-
-def _on_the_command_line(advice: str) -> str:
-    """Advice of checking mode in the words of this command."""
-    advice = re.sub(r"\b(\w+)=True", r"--option \1=true", advice).replace("mask=", "--mask").rstrip(".")
-    return f"{advice}. If the input is meant so, pass --no-check."
+        from lossbackend import cluster
+    except ImportError as error:
+        raise ValueError(f'--dask needs pip install "lossbackend[dask]" ({error})') from error
+    return cluster.workers(scheduler)
 
 
 # Text
@@ -492,6 +365,17 @@ def interface() -> "click.Group":
         else:
             (_print_json if as_json else _print_loss)(loss_record(name))
 
+    def known_scheduler(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+        # Eager, so that an argument which was taken for the value is not first missed elsewhere.
+        if value is not None and not _SCHEDULER.fullmatch(value):
+            raise click.BadParameter(
+                f"{value!r} is neither threads, processes nor the address of a scheduler, such as tcp://host:8786. "
+                f"Write --dask=threads where an argument follows, or --dask last.",
+                context,
+                option,
+            )
+        return value
+
     @group.command("evaluate", short_help="Compute a loss over files.")
     @click.argument("loss")
     @click.argument("y_true")
@@ -503,6 +387,15 @@ def interface() -> "click.Group":
     @click.option("--mask", metavar="FILE", help="One 0 or 1 per sample: 0 leaves the sample out.")
     @click.option("--output", metavar="FILE", help="Write the weighted loss of each sample to a .npy or .csv file.")
     @click.option("--check/--no-check", default=True, help="Refuse input that cannot be meant.  [default: check]")
+    @click.option(
+        "--dask",
+        metavar="[SCHEDULER]",
+        is_flag=False,
+        flag_value="threads",
+        is_eager=True,
+        callback=known_scheduler,
+        help="Compute the parts on dask: threads (the default), processes, or the scheduler at an address, such as tcp://host:8786.",
+    )
     @as_json
     def evaluate_command(
         loss: str,
@@ -515,6 +408,7 @@ def interface() -> "click.Group":
         mask: str | None,
         output: str | None,
         check: bool,
+        dask: str | None,
         as_json: bool,
     ) -> None:
         """Compute LOSS of the predictions in Y_PRED against the labels in Y_TRUE.
@@ -533,6 +427,10 @@ def interface() -> "click.Group":
 
         A .npy or .parquet file may be larger than memory, where the losses of its rows are independent: they are computed in parts.
 
+        With --dask, workers read .npy and .parquet files themselves, and so need them at the same paths; other files are read here and sent. Your own
+        loss is sent too, with the modules of the current directory; what else it imports has to be installed there. Write --dask last, or with
+        a value: it would take an argument that follows for one.
+
         Files are never unpickled. A column of N numbers is N samples: dense labels and predictions of shape (N,) are taken as (N, 1).
 
         The VALUE of an --option is true, false, null, a number, [1.0, 2.0] or {"1": 2.0}, as in JSON, and a string otherwise. In the output
@@ -544,6 +442,7 @@ def interface() -> "click.Group":
           lossbackend evaluate sparse_categorical_crossentropy y.csv:class logits.npz:logits \\
               --option from_logits=true --option class_weight='{"1": 2.0}'
           lossbackend evaluate my_losses:charbonnier y.npy p.npy --backend torch
+          lossbackend evaluate mse /shared/y.parquet /shared/p.npy --dask tcp://head:8786
         """
         # What a user's module or a framework prints is no part of the answer.
         with redirect_stdout(sys.stderr):
@@ -554,19 +453,22 @@ def interface() -> "click.Group":
             sources = {name: open_array(name, file) for name, file in files.items() if file is not None}
             options = found.definition.complete({**found.options, **given})
             reduction = found.reduction if reduction is None else reduction
-            computed = partial(compute, found.definition, sources, options, reduction, backend, check)
+            with quiet():
+                backend = dispatch.get_backend(backend).name
+            with nullcontext() if dask is None else _workers(dask) as elsewhere:
+                computed = partial(compute, found.function, sources, options, reduction, backend, check, watched=_with_a_bar, elsewhere=elsewhere)
 
-            def written(path: Path) -> Result:
-                with writing(path) as append:
-                    return computed(keep=append)
+                def written(path: Path) -> Result:
+                    with writing(path) as append:
+                        return computed(keep=append)
 
-            result = computed() if target is None else replace(target, written)
+                result = computed() if target is None else replace(target, written)
         record = {
             "loss": found.definition.name,
             "value": result.value.tolist(),
             "reduction": reduction or "none",
             "samples": result.samples,
-            "backend": result.backend,
+            "backend": backend,
             "dtype": str(result.value.dtype),
             "inputs": {name: {"path": files[name], "shape": list(source.shape), "dtype": str(source.dtype)} for name, source in sources.items()},
             "options": {**options, **given},

@@ -9,12 +9,13 @@ np.float64(17.5)
 """
 
 import functools
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
 
-from lossbackend import dispatch, registry
+from lossbackend import checking, dispatch, registry
 from lossbackend.columns import Array, bind
 from lossbackend.definition import axis_of, dense_shapes, evaluate, predictions, sparse_shapes, without
 from lossbackend.losses.objects import Loss
@@ -31,7 +32,8 @@ def map_loss(loss: Any, y_true: Any, y_pred: Any, *, backend: str | None = None,
     inside a block; None for the selected one. The result is in blocks of NumPy, in the type that the loss has on that backend.
 
     ValueError for shapes that do not fit, as far as they are known, and for a loss whose samples depend on each other and are in several blocks. What
-    is wrong inside a block, such as a bad class id, is raised when that is computed.
+    is wrong inside a block, such as a bad class id, is raised when that is computed, with indices of that block. So is what checking mode
+    objects to, where it is on now.
 
     >>> ids, logits = da.from_array([0, 1], chunks=1), da.zeros((2, 4), chunks=(1, 2))
     >>> map_loss("sparse_categorical_crossentropy", ids, logits, from_logits=True).compute()
@@ -67,11 +69,12 @@ def reduce_loss(
 
 
 class _Call(NamedTuple):
-    """A loss, the options and the backend that it has now (a worker has defaults of its own), and arrays whose shapes fit."""
+    """A loss, the options, the backend and the checking mode that it has now (a worker has its own), and arrays whose shapes fit."""
 
     function: Any
     options: dict[str, Any]
     backend: str
+    check: bool
     y_true: Any
     y_pred: Any
     axis: int
@@ -94,7 +97,13 @@ class _Call(NamedTuple):
         operands = [self.y_true, self.samples if self.function.definition.sparse else axes, self.y_pred, axes]
         for value in weights:
             operands += [value, None if value is None else self.samples]
-        block = functools.partial(_block, summary, self.function, self.options, self.backend)
+        # Not only y_pred's: blocks are as small as those of any operand.
+        blocks, _ = da.core.unify_chunks(*operands)
+        is_part = any(len(blocks[axis]) > 1 for axis in self.samples)
+        definition = self.function.definition
+        if definition.interacting and is_part:
+            raise ValueError(f"{definition.name}: its samples depend on each other, so that they have to be in one block of every array: rechunk(-1)")
+        block = functools.partial(_block, summary, self.function, self.options, self.backend, self.check, is_part)
         meta = np.empty((0,) * len(self.samples), dtype)
         return da.blockwise(block, self.samples, *operands, concatenate=True, dtype=dtype, meta=meta, **chunks)
 
@@ -111,10 +120,8 @@ def _call(loss: Any, y_true: Any, y_pred: Any, backend: str | None, options: dic
     else:
         y_true, y_pred, shape = dense_shapes(numpy, definition, y_true, y_pred, axis)
     axis = axis_of(definition, shape, axis)
-    if definition.interacting and any(y_pred.numblocks[i] > 1 for i in range(y_pred.ndim) if i != axis):
-        raise ValueError(f"{definition.name}: its samples depend on each other, so that they have to be in one block: y_pred.rechunk(-1)")
     dtype = np.dtype(ops.dtype(predictions(ops, definition.name, np.empty(1, y_pred.dtype), None)))
-    return _Call(bound.function, complete, ops.name, y_true, y_pred, axis, dtype)
+    return _Call(bound.function, complete, ops.name, checking.ON, y_true, y_pred, axis, dtype)
 
 
 def _array(value: Any) -> Any:
@@ -129,9 +136,24 @@ def _array(value: Any) -> Any:
 
 
 def _block(
-    summary: Any, function: Any, options: dict[str, Any], backend: str, y_true: Any, y_pred: Any, weights: Any = None, mask: Any = None
+    summary: Any,
+    function: Any,
+    options: dict[str, Any],
+    backend: str,
+    check: bool,
+    is_part: bool,
+    y_true: Any,
+    y_pred: Any,
+    weights: Any = None,
+    mask: Any = None,
 ) -> Any:
-    return summary(evaluate(function.definition, y_true, y_pred, options, weights, mask, backend))
+    # What is objectionable only if all samples are so, no block can tell.
+    with checking.checked() if check else nullcontext(), checking.of_parts() if is_part else nullcontext():
+        try:
+            losses = evaluate(function.definition, y_true, y_pred, options, weights, mask, backend)
+        except checking.Objection as objection:
+            raise ValueError(*objection.args) from None
+        return summary(losses)
 
 
 def _values(dtype: np.dtype[Any], losses: Losses) -> Array:

@@ -4,6 +4,7 @@ A person's mistake is a ValueError whose message names the argument and the file
 """
 
 import csv
+import functools
 import os
 import re
 import tempfile
@@ -31,12 +32,14 @@ class Source(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    # All rows in order, so many at a time, the last time the rest; a file without rows is one part, and so is a single number.
-    parts: Callable[[int], Iterator[Array]]
+    # All rows from one on in order, so many at a time, the last time the rest; a file without rows is one part, and so is a single number.
+    parts: Callable[[int, int], Iterator[Array]]
+    # The file that every part is read from when it is asked for; None where they are in memory.
+    path: str | None = None
 
     def whole(self) -> Array:
         """All of it in memory."""
-        return next(self.parts(max((1, *self.shape[:1]))))
+        return next(self.parts(0, max((1, *self.shape[:1]))))
 
 
 def open_array(argument: str, source: str) -> Source:
@@ -51,13 +54,14 @@ def open_array(argument: str, source: str) -> Source:
         raise ValueError(f"{argument}: {path!r} is a directory, not a file")
     opener = {".csv": _open_csv, ".parquet": _open_parquet}.get(match["suffix"].lower(), _open_numpy)
     with _mistakes(argument, path):
-        opened = opener(path, part)
+        # The working directory of who reads it later may be another one.
+        opened = opener(os.path.abspath(path), part)
         if opened.dtype.kind not in "biuf":
             raise ValueError(f"the values are {opened.dtype}, not numbers")
 
-    def parts(rows: int) -> Iterator[Array]:
+    def parts(start: int, rows: int) -> Iterator[Array]:
         with _mistakes(argument, path):
-            yield from opened.parts(rows)
+            yield from opened.parts(start, rows)
 
     return opened._replace(parts=parts)
 
@@ -75,14 +79,14 @@ def _mistakes(argument: str, path: str) -> Iterator[None]:
 
 
 def _in_memory(array: Array) -> Source:
-    def parts(rows: int) -> Iterator[Array]:
-        yield from (array[start : start + rows] for start in _starts(array.shape, rows)) if array.ndim else (array,)
+    def parts(start: int, rows: int) -> Iterator[Array]:
+        yield from (array[part] for part in _slices(array.shape, start, rows))
 
     return Source(array.shape, array.dtype, parts)
 
 
-def _starts(shape: tuple[int, ...], rows: int) -> range:
-    return range(0, max(1, shape[0]), rows)
+def _slices(shape: tuple[int, ...], start: int, rows: int) -> Iterator[Any]:
+    return (slice(row, row + rows) for row in range(start, max(1, shape[0]), rows)) if shape else iter([...])
 
 
 def _open_numpy(path: str, key: str | None) -> Source:
@@ -91,7 +95,7 @@ def _open_numpy(path: str, key: str | None) -> Source:
         if isinstance(loaded, np.ndarray):
             if key is not None:
                 raise ValueError(f"the file is a single array: drop ':{key}'")
-            return Source(loaded.shape, loaded.dtype, lambda rows: _mapped(path, rows))
+            return Source(loaded.shape, loaded.dtype, functools.partial(_mapped, path), path)
         with loaded:
             if key is None:
                 key = _only("arrays", list(loaded))
@@ -104,9 +108,9 @@ def _open_numpy(path: str, key: str | None) -> Source:
         raise
 
 
-def _mapped(path: str, rows: int) -> Iterator[Array]:
+def _mapped(path: str, start: int, rows: int) -> Iterator[Array]:
     shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    for part in [slice(start, start + rows) for start in _starts(shape, rows)] if shape else [...]:
+    for part in _slices(shape, start, rows):
         # Mapped anew for each part: the pages of a mapping count as memory of the process until it goes.
         yield np.array(np.load(path, mmap_mode="r", allow_pickle=False)[part])
 
@@ -179,13 +183,20 @@ def _open_parquet(path: str, part: str | None) -> Source:
         found = [chunk.statistics for chunk in chunks if chunk.path_in_schema == column]
         _refuse_missing(column, schema.field(column).type, sum(one.null_count or 0 for one in found if one is not None))
 
-    def parts(rows: int) -> Iterator[Array]:
+    ends = np.cumsum([group.num_rows for group in groups])
+
+    def parts(start: int, rows: int) -> Iterator[Array]:
+        if not shape[0]:
+            yield empty
+            return
+        first = int(np.searchsorted(ends, start, side="right"))
+        skipped = start - int(ends[first - 1] if first else 0)
         # So a row group comes in page by page.
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
-            batches = (_stacked(pyarrow.Table.from_batches([batch]), columns) for batch in file.iter_batches(batch_size=rows, columns=columns))
-            yield from _regrouped(batches, rows) if shape[0] else iter([empty])
+            batches = file.iter_batches(batch_size=rows, columns=columns, row_groups=range(first, len(ends)))
+            yield from _regrouped((_stacked(pyarrow.Table.from_batches([batch]), columns) for batch in batches), skipped, rows)
 
-    return Source(shape, empty.dtype, parts)
+    return Source(shape, empty.dtype, parts, path)
 
 
 def _refuse_missing(column: str, kind: Any, count: int) -> None:
@@ -209,11 +220,12 @@ def _stacked(table: Any, columns: list[str]) -> Array:
     return arrays[0] if len(arrays) == 1 else np.column_stack(arrays)
 
 
-def _regrouped(arrays: Iterable[Array], rows: int) -> Iterator[Array]:
-    """The same rows, so many in each array."""
+def _regrouped(arrays: Iterable[Array], skipped: int, rows: int) -> Iterator[Array]:
+    """The same rows without the first ones, so many in each array."""
     held: list[Array] = []
     missing = rows
-    for array in arrays:
+    for whole in arrays:
+        array, skipped = whole[skipped:], max(0, skipped - len(whole))
         while len(array) >= missing:
             yield np.concatenate([*held, array[:missing]])
             array, held, missing = array[missing:], [], rows

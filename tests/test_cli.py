@@ -21,7 +21,7 @@ pytest.importorskip("rich")
 
 import lossbackend
 import lossbackend.backends
-from lossbackend import checking, cli, dispatch, registry
+from lossbackend import checking, cli, dispatch, evaluation, registry
 from lossbackend.cli import main
 
 Y, P = [0.0, 1.0, 1.0, 3.0], [0.5, 1.0, 3.0, 2.0]
@@ -389,7 +389,7 @@ def test_a_failed_write_leaves_the_old_file(mistake, monkeypatch):
 @pytest.fixture
 def in_parts(monkeypatch):
     """Compute in parts of so many entries of y_pred from now on."""
-    return lambda entries: monkeypatch.setattr(cli, "_ENTRIES", entries)
+    return lambda entries: monkeypatch.setattr(evaluation, "_ENTRIES", entries)
 
 
 @pytest.fixture
@@ -434,7 +434,7 @@ def test_parts_add_up_to_the_whole(evaluate, many, in_parts, arguments, reductio
 def test_only_parts_are_in_memory_at_a_time(evaluate, many, in_parts, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        cli, "evaluate", lambda definition, y_true, y_pred, *rest: seen.append(len(y_pred)) or computed(definition, y_true, y_pred, *rest)
+        evaluation, "evaluate", lambda definition, y_true, y_pred, *rest: seen.append(len(y_pred)) or computed(definition, y_true, y_pred, *rest)
     )
     computed = lossbackend.definition.evaluate
     in_parts(50)
@@ -556,7 +556,7 @@ def test_interrupted_between_parts(mistake, many, in_parts, monkeypatch):
     in_parts(50)
     for output in ((), ("--output", "out.npy"), ("--output", "out.csv")):
         calls = []
-        monkeypatch.setattr(cli, "evaluate", interrupt)
+        monkeypatch.setattr(evaluation, "evaluate", interrupt)
         assert mistake("evaluate", *SPARSE, *output, code=130) == "interrupted after 48 of 1003 rows; nothing was written"
     assert np.load("out.npy") == 7.0
     assert not [name for name in os.listdir() if name.startswith(".") or name == "out.csv"]

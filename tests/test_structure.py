@@ -33,7 +33,15 @@ FRAMEWORKS = {
     "dask",
 }
 # What framework-specific code imports, when it asks for it.
-FACADES = {"keras": {"keras"}, "tf_keras": {"tf_keras"}, "torch.nn": {"torch"}, "sklearn": {"sklearn"}, "plot": {"matplotlib"}, "dask": {"dask"}}
+FACADES = {
+    "keras": {"keras"},
+    "tf_keras": {"tf_keras"},
+    "torch.nn": {"torch"},
+    "sklearn": {"sklearn"},
+    "plot": {"matplotlib"},
+    "dask": {"dask"},
+    "cluster": {"dask"},
+}
 
 ADAPTERS = ("numpy", "torch", "jax", "tensorflow", "pytensor", "onnx", "mpmath")
 
@@ -146,7 +154,8 @@ def test_no_op_is_a_loss():
 
 
 def documented_modules():
-    absent = () if importlib.util.find_spec("dask") else ("lossbackend.dask",)
+    needs = {"lossbackend.dask": "dask", "lossbackend.cluster": "distributed"}
+    absent = [name for name, package in needs.items() if importlib.util.find_spec(package) is None]
     names = [name for _, name, _ in pkgutil.walk_packages(lb.__path__, "lossbackend.")]
     return [
         name

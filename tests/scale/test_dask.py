@@ -222,6 +222,10 @@ def test_samples_that_depend_on_each_other():
     y, p, expected = da.from_array(Y, chunks=4), da.from_array(P, chunks=4), ((P - Y - (P - Y).mean(axis=0)) ** 2).mean(axis=1)
     with pytest.raises(ValueError, match=r"centred: its samples depend on each other.*rechunk"):
         map_loss(centred, y, p)
+    # Blocks of the labels divide the predictions too.
+    for labels, predictions in ((y, p.rechunk(-1)), (y.rechunk(-1), p)):
+        with pytest.raises(ValueError, match=r"centred: its samples depend on each other.*rechunk"):
+            reduce_loss(centred, labels, predictions)
     np.testing.assert_allclose(map_loss(centred, y.rechunk(-1), p.rechunk(-1)), expected, rtol=1e-12)
 
 
