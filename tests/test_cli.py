@@ -964,7 +964,8 @@ def test_backends_that_are_missing_or_broken(run, monkeypatch):
     record = json.loads(run("backends", "--json"))
     assert (record["selected"], record["reason"]) == ("numpy", "the default")
     table = {backend.pop("name"): backend for backend in record["backends"]}
-    assert list(table) == ["numpy", "torch", "jax", "tensorflow", "mine"]
+    assert list(table) == ["numpy", "torch", "jax", "tensorflow", "pytensor", "onnx", "mine"]
+    assert [table[name]["problem"] for name in ("pytensor", "onnx")] == [f'pip install "lossbackend[{name}]"' for name in ("pytensor", "onnx")]
     assert table["numpy"] == {"installed": True, "version": np.__version__, "device": "cpu", "problem": None}
     assert table["torch"]["problem"] == "cannot be imported: RuntimeError: libcudart.so not found"
     assert table["jax"] == {"installed": False, "version": None, "device": None, "problem": 'pip install "lossbackend[jax]"'}
