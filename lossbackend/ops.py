@@ -77,7 +77,7 @@ class Ops(Protocol):
         ...
 
     def sign(self, x: Tensor) -> Tensor:
-        """−1, 0 or 1; the value at NaN is not specified. Gradient 0."""
+        """−1, 0 or 1. Gradient 0. The value at NaN is not specified, but a composed ``abs`` takes its slope there from it: NaN."""
         ...
 
     def square(self, x: Tensor) -> Tensor:

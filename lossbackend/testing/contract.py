@@ -61,7 +61,15 @@ class _Contract:
         elif wanted.dtype.kind == "f" and self.ops.dtype(got) != self.dtype:
             self.breaches.append(f"{what}: dtype {self.ops.dtype(got)}, expected {self.dtype}")
         elif not np.allclose(values, wanted.astype(values.dtype), rtol=ulps * self.ulp, atol=0, equal_nan=True):
-            self.breaches.append(f"{what}: {values.tolist()}, expected {wanted.tolist()}")
+            self.breaches.append(f"{what}: {values.tolist()}, expected {wanted.tolist()}{self._distance(values, wanted, ulps)}")
+
+    def _distance(self, got: Any, wanted: Any, ulps: float) -> str:
+        """How far off the worst finite number is, and what is allowed; nothing to say where something else is wrong."""
+        if wanted.dtype.kind != "f":
+            return ""
+        comparable = np.isfinite(got) & np.isfinite(wanted) & (wanted != 0)
+        off = np.max(np.abs(got[comparable] / wanted[comparable] - 1.0), initial=0.0) / self.ulp
+        return f" (up to {off:.3g} ulps off, {ulps:g} are allowed)" if off > ulps else ""
 
     def gradient(self, what: str, function: Callable[[Tensor], Tensor], at: Any, expected: Any) -> None:
         """The gradient of the sum of a function's entries; None where it is not pinned."""
@@ -71,8 +79,9 @@ class _Contract:
         got = np.atleast_1d(self.ops.to_numpy(gradient)).astype(np.float64)
         pinned = np.array([value is not None for value in np.ravel(np.array(expected, dtype=object))]).reshape(np.shape(at))
         wanted = np.where(pinned, np.array(expected, dtype=object), 0.0).astype(np.float64)
-        if not np.allclose(np.where(pinned, got, 0.0), wanted, rtol=8 * self.ulp, atol=0, equal_nan=True):
-            self.breaches.append(f"gradient of {what} at {at}: {got.tolist()}, expected {expected}")
+        got = np.where(pinned, got, 0.0)
+        if not np.allclose(got, wanted, rtol=8 * self.ulp, atol=0, equal_nan=True):
+            self.breaches.append(f"gradient of {what} at {at}: {got.tolist()}, expected {expected}{self._distance(got, wanted, 8)}")
 
     def curvature(self) -> None:
         ops = self.ops
@@ -202,6 +211,8 @@ class _Contract:
         self.expect("expand_dims", ops.expand_dims(x, 1), [[[0.0, 1.0, 2.0]], [[3.0, 4.0, 5.0]]])
         self.expect("squeeze", ops.squeeze(ops.expand_dims(x, -1), -1), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
         self.expect("concat", ops.concat([x, x[:1]]), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0], [0.0, 1.0, 2.0]])
+        self.expect("asarray of a view from the end", ops.asarray(np.arange(6.0).astype(self.requested)[::-2]), [5.0, 3.0, 1.0])
+        self.expect("asarray of rank 0", ops.asarray(np.array(3.0, self.requested)), 3.0)
         self.expect("asarray of a tuple", ops.asarray((1, 2), like=x), [1.0, 2.0])
         self.expect("asarray of a number", ops.asarray(3, like=x), 3.0)
         self.expect("cast to bool", ops.cast(x, "bool")[0], [False, True, True])
