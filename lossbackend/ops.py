@@ -162,7 +162,7 @@ class Ops(Protocol):
     # Reductions
 
     def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """Sum; 0 over an empty axis."""
+        """Sum; 0 over an empty axis. Many, along the last axis or all of them, are not added one after the other, which loses digits."""
         ...
 
     def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:

@@ -165,6 +165,12 @@ class _Contract:
             self.expect(f"{name}, axis=0", function(x, axis=0), per_column)
             self.expect(f"{name}, keepdims", function(x, axis=-1, keepdims=True), [[value] for value in per_row])
             self.expect(f"{name} of NaN", function(self.tensor([[1.0, NAN], [1.0, 2.0]]), axis=-1)[:1], [NAN])
+        many, tenth = self.tensor(np.full((2, 1 << 13), 0.1)), float(np.array(0.1, self.requested).astype(self.dtype))
+        # float64 has digits to spare.
+        ulps = 64 if self.dtype == "float32" else 1 << 11
+        self.expect("sum of many", ops.sum(many), (1 << 14) * tenth, ulps)
+        self.expect("sum of many, axis=-1", ops.sum(many, axis=-1), [(1 << 13) * tenth] * 2, ulps)
+        self.expect("mean of many", ops.mean(many), tenth, ulps)
         self.expect("sum over an empty axis", ops.sum(self.tensor(np.zeros((2, 0))), axis=-1), [0.0, 0.0])
         self.gradient("max, ties", lambda t: ops.max(t, axis=-1), [[1.0, 3.0, 3.0]], [[0, 0.5, 0.5]])
         self.gradient("max of NaN", lambda t: ops.max(t, axis=-1), [[1.0, NAN], [1.0, 2.0]], [[None, NAN], [0, 1]])

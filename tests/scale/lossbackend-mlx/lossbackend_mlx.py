@@ -31,8 +31,6 @@ class MlxOps(ComposedOps):
     equal = staticmethod(mx.equal)
     isnan = staticmethod(mx.isnan)
     isinf = staticmethod(mx.isinf)
-    sum = staticmethod(mx.sum)
-    mean = staticmethod(mx.mean)
     any = staticmethod(mx.any)
     all = staticmethod(mx.all)
     reshape = staticmethod(mx.reshape)
@@ -82,6 +80,14 @@ class MlxOps(ComposedOps):
     def sign(self, x):
         # NaN at NaN, where mx.sign has 0: the slope of abs.
         return mx.where(mx.isnan(x), x, mx.sign(x))
+
+    def sum(self, x, axis=None, keepdims=False):
+        # On a processor mx.sum adds one number after the other: a million float32 would be off by a percent.
+        precise = x.astype(mx.float64) if x.dtype == mx.float32 and _on_cpu() else x
+        return mx.sum(precise, axis, keepdims).astype(x.dtype)
+
+    def mean(self, x, axis=None, keepdims=False):
+        return self.sum(x, axis, keepdims) / (x.size if axis is None else x.shape[axis])
 
     def take_class(self, x, ids, axis=-1):
         return mx.take_along_axis(x, mx.expand_dims(ids, axis), axis).squeeze(axis)
