@@ -12,12 +12,20 @@ from lossbackend.ops import Ops, Tensor
 
 
 class ComposedOps(Ops):
-    """What an adapter need not write."""
+    """What an adapter need not write. A class that lacks one of the others is a TypeError that names them."""
 
     differentiable = True
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # What is inherited from the protocol returns None, which would come out far from here.
+        required = [name for name in ("name", *vars(Ops)) if not name.startswith("_")]
+        missing = [name for name in required if getattr(cls, name, None) is vars(Ops).get(name)]
+        if missing:
+            raise TypeError(f"the adapter {cls.__name__} lacks {', '.join(missing)}: lossbackend/ops.py says what each of them does")
+
     def abs(self, x: Tensor) -> Tensor:
-        # |x|' at 0 is 1 in JAX. The sign is a constant of the derivative, so it is 0 here, and every higher derivative is 0.
+        # |x|' at 0 is 1 in JAX. The sign is a constant of the derivative, so it is 0 here (NaN at NaN), and every higher derivative is 0.
         return x * self.stop_gradient(self.sign(x))
 
     def sqrt(self, x: Tensor) -> Tensor:
@@ -27,7 +35,7 @@ class ComposedOps(Ops):
 
     def _root(self, x: Tensor) -> Tensor:
         """The framework's own square root."""
-        raise NotImplementedError
+        raise self._lacks("_root, the framework's own square root")
 
     def log1p(self, x: Tensor) -> Tensor:
         if self.dtype(x) != "float64":
@@ -41,7 +49,7 @@ class ComposedOps(Ops):
 
     def _log1p(self, x: Tensor) -> Tensor:
         """The framework's own log(1 + x)."""
-        raise NotImplementedError
+        raise self._lacks("_log1p, the framework's own log(1 + x)")
 
     def relu(self, x: Tensor) -> Tensor:
         # XLA's max loses NaN in some shapes; max(x, 0) has slope ½ or 1 at 0.
@@ -53,7 +61,10 @@ class ComposedOps(Ops):
 
     def _floor(self, x: Tensor) -> Tensor:
         """The largest whole number that is not above; its gradient is not asked for."""
-        raise NotImplementedError
+        raise self._lacks("_floor, the largest whole number that is not above")
+
+    def _lacks(self, what: str) -> NotImplementedError:
+        return NotImplementedError(f"the adapter {type(self).__name__} lacks {what}")
 
     def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         # XLA's max loses NaN. What is added is 0, or a NaN whose slope at the NaN is NaN too; a NaN that is only selected would have slope 0.
@@ -62,6 +73,8 @@ class ComposedOps(Ops):
 
     def _largest(self, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
         """The framework's own maximum along an axis, which may lose NaN, and splits the gradient of a tie."""
+        if type(self).max is ComposedOps.max:
+            raise self._lacks("_largest, the framework's own maximum along an axis")
         return self.max(x, axis=axis, keepdims=keepdims)
 
     def sigmoid(self, x: Tensor) -> Tensor:

@@ -302,8 +302,8 @@ def loss(formula: Any = None, /, *, aliases: tuple[str, ...] = (), sparse: bool 
     return loss_of(Definition(formula, aliases, sparse, min_classes, interacting))
 
 
-def loss_of(definition: Definition, pinned: str | None = None) -> Any:
-    """The public function of a definition, for one framework only if ``pinned``."""
+def loss_of(definition: Definition, pinned: str | None = None, module: str | None = None) -> Any:
+    """The public function of a definition, for one framework only if ``pinned``; ``module`` is where pickle finds it."""
 
     def public(*args, **options):  # type: ignore[no-untyped-def]
         y_true, y_pred, values = definition.bind(args, options)
@@ -312,7 +312,7 @@ def loss_of(definition: Definition, pinned: str | None = None) -> Any:
     # Dynamo counts recompilations per code object: functions that share one fail from the ninth loss on.
     public.__code__ = public.__code__.replace(co_name=definition.name, co_qualname=definition.name)
     public.__name__ = public.__qualname__ = definition.name
-    public.__module__ = definition.formula.__module__ if pinned is None else f"lossbackend.{pinned}"
+    public.__module__ = module or definition.formula.__module__
     public.__doc__ = definition.formula.__doc__
     # With functools.wraps and its __wrapped__, tf.function(loss) looks for the definition's own parameters, ops among them.
     public.__signature__ = definition.signature  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ variable ``LOSSBACKEND``, else NumPy, all read at call time.
 """
 
 import difflib
+import functools
 import importlib.util
 import os
 import sys
@@ -62,7 +63,14 @@ def _entry_points() -> dict[str, Any]:
     """Third-party adapters, by name: the entry-point group ``lossbackend.backends``."""
     from importlib.metadata import entry_points
 
-    return {entry.name.lower(): entry for entry in entry_points(group="lossbackend.backends")}
+    found = {entry.name.lower(): entry for entry in entry_points(group="lossbackend.backends")}
+    return {name: entry for name, entry in found.items() if name not in _MODULES}
+
+
+@functools.cache
+def _third_party_packages() -> frozenset[str]:
+    """The packages whose tensors may come in before anybody has named their backend: each has its backend's name."""
+    return frozenset(_entry_points())
 
 
 def canonical(name: str) -> str:
@@ -88,7 +96,7 @@ def _load(name: str) -> Ops:
     try:
         if name in _MODULES:
             return _built_in(name)
-        ops = cast(Ops, _entry_points()[name].load())  # AutoGraph cannot read an annotated local name
+        ops = _third_party_adapter(name, _entry_points()[name])
     except ImportError as error:
         extra = {REFERENCE: "parity"}.get(name, name) if name in _MODULES else None
         hint = "" if extra is None else f' Install it with: pip install "lossbackend[{extra}]"'
@@ -97,6 +105,18 @@ def _load(name: str) -> Ops:
     _loaded[name] = ops
     _third_party = tuple(_loaded.values())
     return ops
+
+
+def _third_party_adapter(name: str, entry: Any) -> Ops:
+    """What that entry point names; ImportError where it is no adapter of that name, or anything at all goes wrong while it is imported."""
+    where = f"its entry point is {entry.value}" + (f" of {entry.dist.name} {entry.dist.version}" if entry.dist is not None else "")
+    try:
+        ops = entry.load()
+    except Exception as error:
+        raise ImportError(f"{where}: {type(error).__name__}: {error}") from error
+    if isinstance(ops, type) or getattr(ops, "name", None) != name:
+        raise ImportError(f"{where}, which is {ops!r}: it has to be an object whose name is {name!r}")
+    return cast(Ops, ops)
 
 
 def adapter(name: str) -> Ops:
@@ -205,7 +225,15 @@ def framework(value: Any) -> str | None:
     for ops in _third_party:
         if ops.is_tensor(value):
             return ops.name
-    return None
+    return None if compiling() else _third_party_of(value)
+
+
+def _third_party_of(value: Any) -> str | None:
+    """The framework of a value, likewise, if its adapter has not been loaded yet: NumPy would take the tensor for an array, and lose its gradient."""
+    name = type(value).__module__.partition(".")[0]
+    if name not in _third_party_packages() or name in _loaded:
+        return None
+    return name if adapter(name).is_tensor(value) else None
 
 
 def compiling() -> bool:
@@ -228,8 +256,9 @@ def resolve(loss: str, arguments: Mapping[str, Any], pinned: str | None = None) 
     if found is None:
         return adapter(selected()[0] if pinned is None else pinned), None
     if pinned is not None and found != pinned:
+        namespace = f"{found}." if found in BUILT_IN else ""
         takes = "NumPy arrays" if pinned == "numpy" else f"{pinned} tensors and NumPy arrays"
-        raise TypeError(f"{loss}: lossbackend.{pinned} takes {takes}, got a {found} tensor. Use lossbackend.{found}.{loss}.")
+        raise TypeError(f"{loss}: lossbackend.{pinned} takes {takes}, got a {found} tensor. Use lossbackend.{namespace}{loss}.")
     if STRICT and pinned is None:
         _check_strict(loss, found)
     return adapter(found), tensor

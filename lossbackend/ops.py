@@ -77,7 +77,7 @@ class Ops(Protocol):
         ...
 
     def sign(self, x: Tensor) -> Tensor:
-        """−1, 0 or 1; the value at NaN is not specified. Gradient 0."""
+        """−1, 0 or 1. Gradient 0. The value at NaN is not specified, but a composed ``abs`` takes its slope there from it: NaN."""
         ...
 
     def square(self, x: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Ops(Protocol):
     # Reductions
 
     def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """Sum; 0 over an empty axis."""
+        """Sum; 0 over an empty axis. Many, along the last axis or all of them, are not added one after the other, which loses digits."""
         ...
 
     def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:

@@ -155,15 +155,15 @@ def is_categorical_crossentropy(loss: Any) -> bool:
     return getattr(function, "definition", None) is categorical_crossentropy.definition
 
 
-def pinned(backend: str) -> dict[str, Any]:
-    """Every name of ``lossbackend.losses``, and to_categorical, pinned to one framework, for the module ``lossbackend.<backend>``."""
+def pinned(backend: str, module: str | None = None) -> dict[str, Any]:
+    """Every name of ``lossbackend.losses``, and to_categorical, pinned to one framework, for a module, by default ``lossbackend.<backend>``."""
     from lossbackend import losses, utils
     from lossbackend.losses.objects import Loss
 
     dispatch.get_backend(backend)
-    module = f"lossbackend.{backend}"
+    module = module or f"lossbackend.{backend}"
     base = type("Loss", (Loss,), {"pinned": backend, "__module__": module, "__doc__": Loss.__doc__})
-    here: dict[str, Any] = {name: loss_of(function.definition, backend) for name, function in functions().items()}
+    here: dict[str, Any] = {name: loss_of(function.definition, backend, module) for name, function in functions().items()}
     for name, cls in classes().items():
         here[name] = type(name, (cls, base), {"__module__": module, "__doc__": cls.__doc__})
     table = {spelling: here[value.__name__] for spelling, value in names().items()}

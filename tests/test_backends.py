@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import lossbackend as lb
+from lossbackend.backends.composed import ComposedOps
+from lossbackend.ops import Ops
 from lossbackend.testing import check_backend
 
 
@@ -224,3 +226,45 @@ def test_torch_make_fx_records_a_loss():
     y, p = torch.eye(3)[:2], torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
     graph = make_fx(lb.cce)(y, p)
     np.testing.assert_allclose(graph(y, p), -np.log([0.5, 0.8]), rtol=1e-6)
+
+
+def test_check_backend_says_how_far_off_a_number_is():
+    class Careless(type(lb.get_backend("numpy"))):
+        def sum(self, x, axis=None, keepdims=False):
+            # One number after the other.
+            return super().sum(x, axis, keepdims) if x.size < 1000 else np.cumsum(x, axis, dtype=x.dtype)[..., -1]
+
+    with pytest.raises(AssertionError) as info:
+        check_backend(Careless())
+    lines = str(info.value).splitlines()[1:]
+    assert [line.partition(": 8")[0].partition(": 1")[0].partition(": [")[0] for line in lines] == [
+        "float32: sum of many",
+        "float32: sum of many, axis=-1",
+    ]
+    assert all(line.endswith(" ulps off, 64 are allowed)") and float(line.split(" (up to ")[1].split()[0]) > 300 for line in lines)
+
+
+def test_check_backend_notices_arrays_that_are_not_taken():
+    def asarray(self, x, like=None):
+        if any(stride < 0 for stride in np.asarray(x).strides):
+            raise ValueError("negative strides")
+        return np.asarray(x, dtype=None if like is None or isinstance(x, np.ndarray) else like.dtype)
+
+    with pytest.raises(AssertionError, match="shapes_and_types: raised ValueError: negative strides"):
+        check_backend(numpy_adapter(asarray=asarray))
+
+
+def test_a_primitive_that_is_missing_is_named():
+    with pytest.raises(TypeError, match=r"the adapter Half lacks is_tensor, asarray, .*, exp, .*squeeze, concat: lossbackend/ops\.py says") as info:
+        type("Half", (ComposedOps,), {"name": "half", "square": staticmethod(np.square)})
+    assert "square" not in str(info.value)
+    primitives = {name: value for name, value in vars(type(lb.get_backend("numpy"))).items() if name in dir(Ops) and name != "name"}
+    with pytest.raises(TypeError, match="the adapter Nameless lacks name:"):
+        type("Nameless", (ComposedOps,), primitives)
+
+
+@pytest.mark.parametrize(("derived", "from_what"), [("sqrt", "_root"), ("log1p", "_log1p"), ("max", "_largest"), ("log_softmax", "_floor")])
+def test_what_a_primitive_is_derived_from_is_named(derived, from_what):
+    own = {name: getattr(ComposedOps, name) for name in (derived, from_what)}
+    with pytest.raises(NotImplementedError, match=f"the adapter Broken lacks {from_what}, "):
+        getattr(numpy_adapter(_nowhere=ComposedOps._nowhere, **own), derived)(np.float32([1.0, 2.0]), **({"axis": -1} if derived == "max" else {}))

@@ -11,6 +11,7 @@ import pytest
 from conftest import chosen_backends, load
 
 import lossbackend as lb
+from lossbackend import dispatch
 
 EXTRAS = {"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
 FOREIGN = [name for name in chosen_backends() if name != "numpy"]
@@ -218,6 +219,104 @@ def test_available_backends():
     for name in chosen_backends():
         assert (name in available) is load(name).installed()
     assert all(lb.get_backend(name).name == name for name in chosen_backends())
+
+
+# A backend from outside
+
+OUTSIDE = """
+import numpy as np
+from lossbackend.backends.numpy_backend import NumpyOps
+
+class Array(np.ndarray):
+    pass
+
+class Adapter(NumpyOps):
+    name = "elsewhere"
+    def is_tensor(self, x):
+        return isinstance(x, Array)
+    def asarray(self, x, like=None):
+        return np.asarray(x).view(Array)
+
+OPS = Adapter()
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Installs a distribution whose module of that source ships the backend "elsewhere"."""
+
+    def install(source, target="elsewhere:OPS"):
+        (tmp_path / "elsewhere.py").write_text(source)
+        folder = tmp_path / "lossbackend_elsewhere-1.5.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: lossbackend-elsewhere\nVersion: 1.5\n")
+        (folder / "entry_points.txt").write_text(f"[lossbackend.backends]\nElsewhere = {target}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        dispatch._third_party_packages.cache_clear()
+
+    monkeypatch.setattr(dispatch, "_loaded", {})
+    monkeypatch.setattr(dispatch, "_third_party", ())
+    yield install
+    sys.modules.pop("elsewhere", None)
+    dispatch._third_party_packages.cache_clear()
+
+
+def test_tensors_from_outside_are_known_before_anybody_has_named_their_backend(install):
+    install(OUTSIDE)
+    import elsewhere
+
+    assert "elsewhere" in lb.available_backends()
+    tensor = np.array(THREE).view(elsewhere.Array)
+    assert type(lb.mse(np.array(ONE), np.array(THREE))) is np.ndarray
+    assert dispatch._loaded == {}
+    found = lb.mse(ONE, tensor)
+    assert (type(found), found.tolist()) == (elsewhere.Array, [4.0])
+    assert lb.get_backend("ELSEWHERE") is elsewhere.OPS
+    with pytest.raises(ValueError, match="Did you mean 'elsewhere'"):
+        lb.get_backend("elsewere")
+
+
+def test_tensors_from_outside_beside_a_framework(install, foreign):
+    install(OUTSIDE)
+    import elsewhere
+
+    with pytest.raises(TypeError, match=f"two frameworks in one call.*{foreign.name}.*elsewhere tensor"):
+        lb.mse(foreign.tensor(np.ones((1, 1), "float32")), np.array(THREE).view(elsewhere.Array))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "problem"),
+    [
+        ("1 / 0", "elsewhere:OPS", ": ZeroDivisionError: division by zero"),
+        ("import nowhere_to_be_found", "elsewhere:OPS", ": ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        (OUTSIDE, "elsewhere:ADAPTER", ": AttributeError: module 'elsewhere' has no attribute 'ADAPTER'"),
+        (OUTSIDE, "elsewhere:Adapter", ", which is <class 'elsewhere.Adapter'>: it has to be an object whose name is 'elsewhere'"),
+        ("from lossbackend.backends.numpy_backend import OPS", "elsewhere:OPS", ": it has to be an object whose name is 'elsewhere'"),
+    ],
+)
+def test_a_broken_backend_from_outside_is_named(install, monkeypatch, source, target, problem):
+    install(source, target)
+    with pytest.raises(ImportError) as info:
+        lb.get_backend("elsewhere")
+    message = str(info.value)
+    assert message.startswith(f"the backend 'elsewhere' cannot be imported (its entry point is {target} of lossbackend-elsewhere 1.5")
+    assert message.endswith(f"{problem}).")
+    assert "\n" not in message
+    # The others are none the worse for it.
+    monkeypatch.setattr(dispatch, "BUILT_IN", ("numpy",))
+    monkeypatch.setattr(dispatch, "SYMBOLIC", ())
+    cli = pytest.importorskip("lossbackend.cli")
+    numpy, *_, broken = sorted(cli.backend_records()["backends"], key=lambda record: record["name"] == "elsewhere")
+    assert (numpy["name"], numpy["problem"]) == ("numpy", None)
+    assert broken["problem"].startswith("cannot be imported: the backend 'elsewhere'")
+    assert lb.mse(ONE, THREE).tolist() == [4.0]
+
+
+def test_a_name_of_this_library_cannot_be_taken(install, tmp_path):
+    install(OUTSIDE)
+    (tmp_path / "lossbackend_elsewhere-1.5.dist-info" / "entry_points.txt").write_text("[lossbackend.backends]\nnumpy = elsewhere:OPS\n")
+    assert lb.available_backends().count("numpy") == 1
+    assert type(lb.get_backend("numpy")).__name__ == "NumpyOps"
 
 
 # A framework that is not there

@@ -35,7 +35,7 @@ def test_every_block_is_of_a_kind_that_is_run(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks(page):
     code = "\n".join(blocks(page.read_text(), "python"))
-    for framework in ("torch", "jax", "tensorflow", "dask"):
+    for framework in ("torch", "jax", "tensorflow", "dask", "lossbackend_mlx"):
         if framework in code:
             pytest.importorskip(framework)
     test = doctest.DocTestParser().get_doctest(code, {}, page.name, str(page), 0)

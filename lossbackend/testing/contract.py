@@ -61,7 +61,15 @@ class _Contract:
         elif wanted.dtype.kind == "f" and self.ops.dtype(got) != self.dtype:
             self.breaches.append(f"{what}: dtype {self.ops.dtype(got)}, expected {self.dtype}")
         elif not np.allclose(values, wanted.astype(values.dtype), rtol=ulps * self.ulp, atol=0, equal_nan=True):
-            self.breaches.append(f"{what}: {values.tolist()}, expected {wanted.tolist()}")
+            self.breaches.append(f"{what}: {values.tolist()}, expected {wanted.tolist()}{self._distance(values, wanted, ulps)}")
+
+    def _distance(self, got: Any, wanted: Any, ulps: float) -> str:
+        """How far off the worst finite number is, and what is allowed; nothing to say where something else is wrong."""
+        if wanted.dtype.kind != "f":
+            return ""
+        comparable = np.isfinite(got) & np.isfinite(wanted) & (wanted != 0)
+        off = np.max(np.abs(got[comparable] / wanted[comparable] - 1.0), initial=0.0) / self.ulp
+        return f" (up to {off:.3g} ulps off, {ulps:g} are allowed)" if off > ulps else ""
 
     def gradient(self, what: str, function: Callable[[Tensor], Tensor], at: Any, expected: Any) -> None:
         """The gradient of the sum of a function's entries; None where it is not pinned."""
@@ -71,8 +79,9 @@ class _Contract:
         got = np.atleast_1d(self.ops.to_numpy(gradient)).astype(np.float64)
         pinned = np.array([value is not None for value in np.ravel(np.array(expected, dtype=object))]).reshape(np.shape(at))
         wanted = np.where(pinned, np.array(expected, dtype=object), 0.0).astype(np.float64)
-        if not np.allclose(np.where(pinned, got, 0.0), wanted, rtol=8 * self.ulp, atol=0, equal_nan=True):
-            self.breaches.append(f"gradient of {what} at {at}: {got.tolist()}, expected {expected}")
+        got = np.where(pinned, got, 0.0)
+        if not np.allclose(got, wanted, rtol=8 * self.ulp, atol=0, equal_nan=True):
+            self.breaches.append(f"gradient of {what} at {at}: {got.tolist()}, expected {expected}{self._distance(got, wanted, 8)}")
 
     def curvature(self) -> None:
         ops = self.ops
@@ -156,6 +165,12 @@ class _Contract:
             self.expect(f"{name}, axis=0", function(x, axis=0), per_column)
             self.expect(f"{name}, keepdims", function(x, axis=-1, keepdims=True), [[value] for value in per_row])
             self.expect(f"{name} of NaN", function(self.tensor([[1.0, NAN], [1.0, 2.0]]), axis=-1)[:1], [NAN])
+        many, tenth = self.tensor(np.full((2, 1 << 13), 0.1)), float(np.array(0.1, self.requested).astype(self.dtype))
+        # float64 has digits to spare.
+        ulps = 64 if self.dtype == "float32" else 1 << 11
+        self.expect("sum of many", ops.sum(many), (1 << 14) * tenth, ulps)
+        self.expect("sum of many, axis=-1", ops.sum(many, axis=-1), [(1 << 13) * tenth] * 2, ulps)
+        self.expect("mean of many", ops.mean(many), tenth, ulps)
         self.expect("sum over an empty axis", ops.sum(self.tensor(np.zeros((2, 0))), axis=-1), [0.0, 0.0])
         self.gradient("max, ties", lambda t: ops.max(t, axis=-1), [[1.0, 3.0, 3.0]], [[0, 0.5, 0.5]])
         self.gradient("max of NaN", lambda t: ops.max(t, axis=-1), [[1.0, NAN], [1.0, 2.0]], [[None, NAN], [0, 1]])
@@ -202,6 +217,8 @@ class _Contract:
         self.expect("expand_dims", ops.expand_dims(x, 1), [[[0.0, 1.0, 2.0]], [[3.0, 4.0, 5.0]]])
         self.expect("squeeze", ops.squeeze(ops.expand_dims(x, -1), -1), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
         self.expect("concat", ops.concat([x, x[:1]]), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0], [0.0, 1.0, 2.0]])
+        self.expect("asarray of a view from the end", ops.asarray(np.arange(6.0).astype(self.requested)[::-2]), [5.0, 3.0, 1.0])
+        self.expect("asarray of rank 0", ops.asarray(np.array(3.0, self.requested)), 3.0)
         self.expect("asarray of a tuple", ops.asarray((1, 2), like=x), [1.0, 2.0])
         self.expect("asarray of a number", ops.asarray(3, like=x), 3.0)
         self.expect("cast to bool", ops.cast(x, "bool")[0], [False, True, True])
