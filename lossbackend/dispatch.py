@@ -256,7 +256,7 @@ def resolve(loss: str, arguments: Mapping[str, Any], pinned: str | None = None) 
     if found is None:
         return adapter(selected()[0] if pinned is None else pinned), None
     if pinned is not None and found != pinned:
-        namespace = f"{found}." if found in BUILT_IN else ""
+        namespace = f"{found}." if found in (*BUILT_IN, *SYMBOLIC) else ""
         takes = "NumPy arrays" if pinned == "numpy" else f"{pinned} tensors and NumPy arrays"
         raise TypeError(f"{loss}: lossbackend.{pinned} takes {takes}, got a {found} tensor. Use lossbackend.{namespace}{loss}.")
     if STRICT and pinned is None:
