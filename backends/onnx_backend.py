@@ -7,6 +7,7 @@ from typing import Any
 
 import ndonnx as ndx
 import numpy as np
+import spox.opset.ai.onnx.v21 as operators
 
 from lossbackend.backends.composed import ComposedOps
 from lossbackend.ops import Tensor
@@ -35,12 +36,8 @@ class OnnxOps(ComposedOps):
     isnan = staticmethod(ndx.isnan)
     isinf = staticmethod(ndx.isinf)
     sum = staticmethod(ndx.sum)
-    mean = staticmethod(ndx.mean)
-    any = staticmethod(ndx.any)
-    all = staticmethod(ndx.all)
     reshape = staticmethod(ndx.reshape)
     _floor = staticmethod(ndx.floor)
-    _largest = staticmethod(ndx.max)
 
     def is_tensor(self, x: Any) -> bool:
         return isinstance(x, ndx.Array)
@@ -100,6 +97,22 @@ class OnnxOps(ComposedOps):
         for coefficient in _ARTANH_SHORT if self.dtype(x) == "float32" else _ARTANH:
             series = (series + coefficient) * square
         return self.where(near, small - ratio * (small - series), self.log(1.0 + self.where(near, 0.0, x)))
+
+    # ndonnx's own take the mean in float64, which not every runtime has, and branch for axes that are empty.
+
+    def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        size = x.dynamic_size if axis is None else x.dynamic_shape[axis]
+        return self.sum(x, axis=axis, keepdims=keepdims) / size.astype(x.dtype)
+
+    def _largest(self, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
+        axes = None if axis is None else operators.const(np.array([axis]))
+        return ndx.asarray(operators.reduce_max(x.unwrap_spox(), axes, keepdims=int(keepdims)))
+
+    def any(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return self.sum(self.cast(x, "int64"), axis=axis, keepdims=keepdims) > 0
+
+    def all(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        return ~self.any(~x, axis=axis, keepdims=keepdims)
 
     def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
         return self.squeeze(ndx.take_along_axis(x, self.expand_dims(ids, axis), axis=axis), axis)
