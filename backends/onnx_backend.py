@@ -7,13 +7,13 @@ from typing import Any
 
 import ndonnx as ndx
 import numpy as np
-import spox.opset.ai.onnx.v21 as operators
+import spox.opset.ai.onnx.v20 as operators
 
 from lossbackend.backends.composed import ComposedOps
 from lossbackend.ops import Tensor
 
-# eˣ − 1 = x + x²/2! + x³/3! + …, and 2 artanh s = 2s + s (2s²/3 + 2s⁴/5 + …), backwards. Up to |x| = 1 and |s| = ⅓, what follows is nothing to float64,
-# and what follows the short ones is nothing to float32.
+# eˣ − 1 = x + x²/2! + x³/3! + …, and 2 artanh s = 2s + s (2s²/3 + 2s⁴/5 + …), backwards. Up to |x| = 1 and |s| = ⅓, what follows is nothing to
+# float64, and what follows the short ones nothing to float32.
 _EXP = tuple(1 / float(np.prod(np.arange(2.0, k + 1))) for k in range(19, 1, -1))
 _EXP_SHORT = _EXP[-10:]
 _ARTANH = tuple(2 / (2 * k + 1) for k in range(16, 0, -1))
@@ -43,9 +43,9 @@ class OnnxOps(ComposedOps):
         return isinstance(x, ndx.Array)
 
     def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
-        if isinstance(x, (ndx.Array, np.ndarray, np.generic)):
-            return ndx.asarray(x)
-        return ndx.asarray(np.asarray(x), dtype=None if like is None else like.dtype)
+        if isinstance(x, ndx.Array):
+            return x
+        return ndx.asarray(np.asarray(x), dtype=None if like is None or isinstance(x, (np.ndarray, np.generic)) else like.dtype)
 
     def to_numpy(self, x: Tensor) -> Any:
         return x.unwrap_numpy()
@@ -72,7 +72,7 @@ class OnnxOps(ComposedOps):
 
     def where(self, condition: Tensor, x: Any, y: Any) -> Tensor:
         # Of two numbers there is no dtype to take.
-        return ndx.where(condition, x, y if isinstance(x, ndx.Array) or isinstance(y, ndx.Array) else np.float32(y))
+        return ndx.where(condition, x, y if isinstance(x, ndx.Array) or isinstance(y, ndx.Array) else ndx.asarray(y, dtype="float32"))
 
     def equal(self, x: Tensor, y: Any) -> Tensor:
         return x == y

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def export(
     path: str | os.PathLike[str] | None = None,
     *,
     shape: Sequence[int | str] | None = None,
-    dtype: str = "float32",
+    dtype: Literal["float32", "float64", "float16"] = "float32",
     reduction: str | None = None,
     sample_weight: bool = False,
     mask: bool = False,
@@ -54,8 +54,7 @@ def export(
     loss: a name, a loss function, class or object, your own too; ``options`` are those of the loss, and constants of the model.
     shape: of y_pred, a name for each axis of any size and a number for one of that size only; ("N", "C") by default, ("N", "D") where there are no
         classes.
-    dtype: of y_pred, of the weights, and of y_true unless that holds class ids, which are int64: "float32", "float64", or "float16", which is computed
-        in float32.
+    dtype: of y_pred, of the weights, and of y_true unless that holds class ids, which are int64. float16 is computed in float32.
     reduction: by default that of a loss object, and none for anything else.
     sample_weight, mask: whether the model takes them, one per sample; a mask holds bools.
 
@@ -103,7 +102,7 @@ def export(
         losses = evaluate(definition, options=complete, **arrays, pinned="onnx").reduced(reduction)
     except Exception as error:
         raise ValueError(
-            f"{definition.name}: its formula cannot be a graph ({error_text(error)}): it may look at no value, and at a size only where shape= fixes it"
+            f"{definition.name}: its formula makes no graph ({error_text(error)}): it may look at no value, and at a size only where shape= fixes it"
         ) from error
 
     model = ndx.build(inputs, {"loss": losses})
@@ -119,6 +118,22 @@ def export(
     if path is not None:
         replace(Path(path).resolve(), lambda temporary: onnx.save(model, temporary))
     return model
+
+
+def interface(model: onnx.ModelProto) -> dict[str, Any]:
+    """What a model takes and gives, for which opset, and how many bytes it has."""
+    values = {"inputs": model.graph.input, "outputs": model.graph.output}
+    return {what: {value.name: _described(value.type.tensor_type) for value in found} for what, found in values.items()} | {
+        "opset": model.opset_import[0].version,
+        "size": model.ByteSize(),
+    }
+
+
+def _described(tensor: onnx.TypeProto.Tensor) -> dict[str, Any]:
+    return {
+        "dtype": onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name,
+        "shape": [dim.dim_param or dim.dim_value for dim in tensor.shape.dim],
+    }
 
 
 def _sizes(loss: str, shape: Sequence[int | str]) -> tuple[int | str, ...]:
