@@ -19,6 +19,9 @@ _EXP_SHORT = _EXP[-10:]
 _ARTANH = tuple(2 / (2 * k + 1) for k in range(16, 0, -1))
 _ARTANH_SHORT = _ARTANH[-7:]
 
+# So many numbers are added up one after the other.
+_RUN = 256
+
 
 class OnnxOps(ComposedOps):
     name = "onnx"
@@ -35,7 +38,6 @@ class OnnxOps(ComposedOps):
     ones_like = staticmethod(ndx.ones_like)
     isnan = staticmethod(ndx.isnan)
     isinf = staticmethod(ndx.isinf)
-    sum = staticmethod(ndx.sum)
     reshape = staticmethod(ndx.reshape)
     _floor = staticmethod(ndx.floor)
 
@@ -97,6 +99,15 @@ class OnnxOps(ComposedOps):
         for coefficient in _ARTANH_SHORT if self.dtype(x) == "float32" else _ARTANH:
             series = (series + coefficient) * square
         return self.where(near, small - ratio * (small - series), self.log(1.0 + self.where(near, 0.0, x)))
+
+    def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        if axis is None and self.dtype(x).startswith("float") and not keepdims and (x.size is None or x.size > _RUN):
+            # onnxruntime adds one after the other, which costs the sum of a million float32 losses three digits: runs first, then runs of those.
+            x = ndx.reshape(x, (-1,))
+            for _ in range(2):
+                padding = ndx.broadcast_to(ndx.asarray(0.0, dtype=x.dtype), -x.dynamic_shape % _RUN)
+                x = ndx.sum(ndx.reshape(ndx.concat([x, padding]), (-1, _RUN)), axis=-1)
+        return ndx.sum(x, axis=axis, keepdims=keepdims)
 
     # ndonnx's own take the mean in float64, which not every runtime has, and branch for axes that are empty.
 

@@ -964,7 +964,7 @@ def test_backends_that_are_missing_or_broken(run, monkeypatch):
     record = json.loads(run("backends", "--json"))
     assert (record["selected"], record["reason"]) == ("numpy", "the default")
     table = {backend.pop("name"): backend for backend in record["backends"]}
-    assert list(table) == ["numpy", "torch", "jax", "tensorflow", "mine"]
+    assert list(table) == ["numpy", "torch", "jax", "tensorflow", "pytensor", "onnx", "mine"]
     assert table["numpy"] == {"installed": True, "version": np.__version__, "device": "cpu", "problem": None}
     assert table["torch"]["problem"] == "cannot be imported: RuntimeError: libcudart.so not found"
     assert table["jax"] == {"installed": False, "version": None, "device": None, "problem": 'pip install "lossbackend[jax]"'}
@@ -991,6 +991,7 @@ def test_backends_names_the_device_and_why(run, monkeypatch):
         ("cuda:0", "cuda:0"),
         ("/job:localhost/replica:0/task:0/device:GPU:1", "gpu:1"),
         (SimpleNamespace(platform="gpu"), "gpu"),
+        (object(), None),
         (None, None),
     ],
 )
@@ -1037,7 +1038,7 @@ def test_losses_takes_names_only(mistake):
 # The process
 
 
-@pytest.mark.parametrize("command", [[], ["backends"], ["losses"], ["evaluate"], ["parity"], ["plot"]])
+@pytest.mark.parametrize("command", [[], ["backends"], ["losses"], ["evaluate"], ["parity"], ["plot"], ["export"]])
 def test_help(run, command):
     assert run(*command, "--help").startswith("Usage: lossbackend")
     assert run(*command, "-h").startswith("Usage: lossbackend")

@@ -13,7 +13,7 @@ import pytest
 from frameworks import FRAMEWORKS as FRAMEWORKS_HERE
 
 import lossbackend as lb
-from lossbackend import losses, registry
+from lossbackend import dispatch, losses, registry
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {
@@ -33,7 +33,15 @@ FRAMEWORKS = {
     "dask",
 }
 # What framework-specific code imports, when it asks for it.
-FACADES = {"keras": {"keras"}, "tf_keras": {"tf_keras"}, "torch.nn": {"torch"}, "sklearn": {"sklearn"}, "plot": {"matplotlib"}, "dask": {"dask"}}
+FACADES = {
+    "keras": {"keras"},
+    "tf_keras": {"tf_keras"},
+    "torch.nn": {"torch"},
+    "sklearn": {"sklearn"},
+    "plot": {"matplotlib"},
+    "dask": {"dask"},
+    "onnx": {"ndonnx", "onnx"},
+}
 
 ADAPTERS = ("numpy", "torch", "jax", "tensorflow", "pytensor", "onnx", "mpmath")
 
@@ -98,7 +106,8 @@ def test_every_core_module_has_a_rule():
 @pytest.mark.parametrize(("name", "tree"), [pytest.param(name, tree, id=name) for name, tree in sources()])
 def test_a_framework_is_imported_by_its_adapter_or_its_facade_only(name, tree):
     found = {module.split(".")[0] for module, _ in imports(tree)} & FRAMEWORKS
-    assert found <= ({name.removeprefix("backends.").removesuffix("_backend")} if name.startswith("backends.") else FACADES.get(name, set()))
+    backend = name.removeprefix("backends.").removesuffix("_backend")
+    assert found <= (FACADES.get(name, set()) if backend == name else {dispatch.package(backend)})
 
 
 @pytest.mark.parametrize(("name", "tree"), [pytest.param(name, tree, id=name) for name, tree in sources()])
@@ -153,7 +162,7 @@ def documented_modules():
         for name in ["lossbackend", *names]
         if "backends" not in name
         and name not in absent
-        and not name.endswith((".torch", ".jax", ".tensorflow", ".keras", ".tf_keras", ".torch.nn", "__main__", ".cli"))
+        and not name.endswith((".torch", ".jax", ".tensorflow", ".onnx", ".keras", ".tf_keras", ".torch.nn", "__main__", ".cli"))
     ]
 
 
