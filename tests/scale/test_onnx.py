@@ -91,7 +91,7 @@ def test_primitives_over_their_whole_range(name, dtype):
 
 
 def test_values_of_arrays_with_values():
-    array = lb.mse(ndx.asarray(np.float32([[0.0, 1.0]])), np.array([[3.0, 5.0]]))
+    array = lb.mse(np.array([[0.0, 1.0]]), ndx.asarray(np.float32([[3.0, 5.0]])))
     assert isinstance(array, ndx.Array)
     assert array.dtype == ndx.float32
     assert array.unwrap_numpy().tolist() == [12.5]
