@@ -3,6 +3,7 @@
 One with values is computed at once, operation by operation, by onnxruntime. Of one without, which ``ndonnx.argument`` makes, the loss is a graph.
 """
 
+import math
 from typing import Any
 
 import ndonnx as ndx
@@ -14,7 +15,7 @@ from lossbackend.ops import Tensor
 
 # eˣ − 1 = x + x²/2! + x³/3! + …, and 2 artanh s = 2s + s (2s²/3 + 2s⁴/5 + …), backwards. Up to |x| = 1 and |s| = ⅓, what follows is nothing to
 # float64, and what follows the short ones nothing to float32.
-_EXP = tuple(1 / float(np.prod(np.arange(2.0, k + 1))) for k in range(19, 1, -1))
+_EXP = tuple(1 / math.factorial(k) for k in range(19, 1, -1))
 _EXP_SHORT = _EXP[-10:]
 _ARTANH = tuple(2 / (2 * k + 1) for k in range(16, 0, -1))
 _ARTANH_SHORT = _ARTANH[-7:]
@@ -30,7 +31,7 @@ class OnnxOps(ComposedOps):
     abs = staticmethod(ndx.abs)
     sign = staticmethod(ndx.sign)
     square = staticmethod(ndx.square)
-    # Neither is divided by way of a reciprocal, nor is there a slope at 0.
+    # onnxruntime does not take the reciprocal first, and there are no slopes to pin.
     divide = staticmethod(ndx.divide)
     sqrt = staticmethod(ndx.sqrt)
     exp = staticmethod(ndx.exp)
