@@ -19,13 +19,13 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 import lossbackend
 from lossbackend import dispatch, registry
-from lossbackend.definition import Definition
+from lossbackend.definition import Definition, loss_of
 from lossbackend.evaluation import Each, Result, compute
 from lossbackend.files import INSTALL, check_output, digits, error_text, listed, open_array, replace, writing
 from lossbackend.losses.objects import MEAN, Loss
@@ -79,8 +79,9 @@ def _version(name: str) -> str | None:
 
 def _device_name(tensor: Any) -> str | None:
     device = getattr(tensor, "device", None)
-    # JAX has an object with a platform; TensorFlow a path that ends in device:CPU:0; torch and NumPy a short name.
-    return None if device is None else str(getattr(device, "platform", device)).rpartition("device:")[2].lower()
+    # JAX has an object with a platform; TensorFlow a path that ends in device:CPU:0; torch and NumPy a short name; ndonnx what says nothing.
+    name = "" if device is None else str(getattr(device, "platform", device)).rpartition("device:")[2].lower()
+    return None if not name or name.startswith("<") else name
 
 
 @contextmanager
@@ -141,6 +142,8 @@ class Found(NamedTuple):
     function: Any
     options: Mapping[str, Any]
     reduction: str | None
+    # And no class or object, which have a reduction of their own.
+    is_function: bool
 
     @property
     def definition(self) -> Definition:
@@ -160,7 +163,7 @@ def find_loss(name: str) -> Found:
     if not isinstance(getattr(function, "definition", None), Definition):
         raise ValueError(f"{name!r} is not a loss: decorate the function with @lossbackend.loss, or name a subclass or object of lossbackend.Loss")
     options = {option: value for option, value in config.items() if option not in ("reduction", "name")}
-    return Found(function, options, config.get("reduction", MEAN))
+    return Found(function, options, config.get("reduction", MEAN), not config)
 
 
 def _load(name: str) -> Any:
@@ -321,6 +324,15 @@ def _print_evaluation(record: Record, result: Result) -> None:
     if record["output"] is not None:
         pairs.append(("output", record["output"]))
     _print_pairs(pairs + [("value", " ".join(row)) for row in digits(result.value)])
+
+
+def _print_export(record: Record) -> None:
+    pairs = [("loss", record["loss"]), *(("option", f"{name}={value!r}") for name, value in record["options"].items())]
+    pairs.append(("reduction", record["reduction"]))
+    for what in ("input", "output"):
+        pairs += [(what, f"{name}  {found['dtype']}  ({', '.join(map(str, found['shape']))})") for name, found in record[f"{what}s"].items()]
+    pairs += [("opset", str(record["opset"])), ("size", f"{record['size']:,} bytes"), ("file", record["file"])]
+    _print_pairs(pairs)
 
 
 # Commands
@@ -596,6 +608,65 @@ def interface() -> "click.Group":
             panels = plot.panels(suites, limits)
             plot.save(plot.draw(panels), target)
         _print_pairs([("output", output), *((what, where) for panel in panels for what, where in plot.marks(*panel).items())])
+
+    @group.command("export", short_help="Write a loss as an ONNX model.")
+    @click.argument("loss")
+    @click.option("-o", "--output", metavar="FILE", help="The model, .onnx.  [default: LOSS.onnx]")
+    @click.option("--option", "pairs", metavar="NAME=VALUE", multiple=True, help="An option of the loss, a constant of the model. Repeatable.")
+    @click.option("--shape", metavar="SIZES", help="Of y_pred: a name for an axis of any size, a number for a fixed one.  [default: N,C or N,D]")
+    @click.option("--dtype", type=click.Choice(["float32", "float64", "float16"]), default="float32", help="Of y_pred.  [default: float32]")
+    @click.option("--reduction", type=click.Choice([name for name in REDUCTIONS if name]), help="How to make one number of them.  [default: none]")
+    @click.option("--sample-weight", is_flag=True, help="The model takes one weight per sample.")
+    @click.option("--mask", is_flag=True, help="The model takes one bool per sample: False leaves the sample out.")
+    @as_json
+    def export_command(
+        loss: str,
+        output: str | None,
+        pairs: tuple[str, ...],
+        shape: str | None,
+        dtype: Literal["float32", "float64", "float16"],
+        reduction: str | None,
+        sample_weight: bool,
+        mask: bool,
+        as_json: bool,
+    ) -> None:
+        """Write LOSS as an ONNX model, which onnxruntime runs wherever it runs.
+
+        LOSS is a name that `lossbackend losses` knows, or module:function, a loss of your own. The model takes y_true and y_pred, and gives the loss
+        of each sample; or one number, where there is a --reduction, or LOSS is a class or an object, which has one.
+
+        Class ids are int64. One that is none makes its sample NaN. Nothing is broadcast.
+
+        \b
+        Examples:
+          lossbackend export huber -o huber.onnx --option delta=2.0
+          lossbackend export sparse_categorical_crossentropy --option from_logits=true --shape N,T,1000
+          lossbackend export Huber --sample-weight --mask
+          lossbackend export my_losses:charbonnier --dtype float64 --reduction mean
+        """
+        # What a user's module prints is no part of the answer.
+        with redirect_stdout(sys.stderr):
+            found = find_loss(loss)
+            options = {**found.options, **parse_options(pairs)}
+            if output is None:
+                output = f"{loss.rpartition(':')[2]}.onnx"
+            target = check_output(output, (".onnx",))
+            with quiet():
+                from lossbackend import onnx
+            reduction = None if found.is_function and reduction is None else reduction or found.reduction
+            sizes = None if shape is None else [int(size) if size.isdecimal() else size for size in map(str.strip, shape.split(","))]
+            model = onnx.export(
+                loss_of(found.definition),
+                target,
+                shape=sizes,
+                dtype=dtype,
+                reduction=reduction,
+                sample_weight=sample_weight,
+                mask=mask,
+                **options,
+            )
+        record = {"loss": found.definition.name, "options": options, "reduction": reduction or "none", **onnx.interface(model), "file": output}
+        (_print_json if as_json else _print_export)(record)
 
     return group
 

@@ -76,6 +76,8 @@ class Transformed:
         """The loss, or (loss, gradient)."""
         arguments = self._bind(args, given)
         ops, like = dispatch.resolve(self.__name__, arguments, getattr(self.loss, "pinned", None))
+        if self.gradient and not ops.differentiable and like is not None:
+            raise TypeError(f"{self.__name__}: the {ops.name} backend has no gradients: pass NumPy arrays, for which another one is borrowed")
         borrowed = lender(self.__name__) if self.gradient and not ops.differentiable else ops
         if borrowed is ops:
             return self._run(ops, arguments, like)

@@ -992,6 +992,7 @@ def test_backends_names_the_device_and_why(run, monkeypatch):
         ("cuda:0", "cuda:0"),
         ("/job:localhost/replica:0/task:0/device:GPU:1", "gpu:1"),
         (SimpleNamespace(platform="gpu"), "gpu"),
+        (object(), None),
         (None, None),
     ],
 )
@@ -1038,7 +1039,7 @@ def test_losses_takes_names_only(mistake):
 # The process
 
 
-@pytest.mark.parametrize("command", [[], ["backends"], ["losses"], ["evaluate"], ["parity"], ["plot"]])
+@pytest.mark.parametrize("command", [[], ["backends"], ["losses"], ["evaluate"], ["parity"], ["plot"], ["export"]])
 def test_help(run, command):
     assert run(*command, "--help").startswith("Usage: lossbackend")
     assert run(*command, "-h").startswith("Usage: lossbackend")

@@ -33,9 +33,10 @@ def test_every_block_is_of_a_kind_that_is_run(page):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own, from inside torch.compile
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks(page):
+def test_python_blocks(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks(page.read_text(), "python"))
-    for framework in ("torch", "jax", "tensorflow", "dask", "lossbackend_mlx"):
+    for framework in ("torch", "jax", "tensorflow", "dask", "lossbackend_mlx", "ndonnx", "pytensor"):
         if framework in code:
             pytest.importorskip(framework)
     test = doctest.DocTestParser().get_doctest(code, {}, page.name, str(page), 0)

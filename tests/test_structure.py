@@ -13,7 +13,7 @@ import pytest
 from frameworks import FRAMEWORKS as FRAMEWORKS_HERE
 
 import lossbackend as lb
-from lossbackend import losses, registry
+from lossbackend import dispatch, losses, registry
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {
@@ -41,6 +41,7 @@ FACADES = {
     "plot": {"matplotlib"},
     "dask": {"dask"},
     "cluster": {"dask"},
+    "onnx": {"ndonnx", "onnx"},
 }
 
 ADAPTERS = ("numpy", "torch", "jax", "tensorflow", "pytensor", "onnx", "mpmath")
@@ -106,7 +107,8 @@ def test_every_core_module_has_a_rule():
 @pytest.mark.parametrize(("name", "tree"), [pytest.param(name, tree, id=name) for name, tree in sources()])
 def test_a_framework_is_imported_by_its_adapter_or_its_facade_only(name, tree):
     found = {module.split(".")[0] for module, _ in imports(tree)} & FRAMEWORKS
-    assert found <= ({name.removeprefix("backends.").removesuffix("_backend")} if name.startswith("backends.") else FACADES.get(name, set()))
+    backend = name.removeprefix("backends.").removesuffix("_backend")
+    assert found <= (FACADES.get(name, set()) if backend == name else {dispatch.package(backend)})
 
 
 @pytest.mark.parametrize(("name", "tree"), [pytest.param(name, tree, id=name) for name, tree in sources()])
@@ -162,7 +164,7 @@ def documented_modules():
         for name in ["lossbackend", *names]
         if "backends" not in name
         and name not in absent
-        and not name.endswith((".torch", ".jax", ".tensorflow", ".keras", ".tf_keras", ".torch.nn", "__main__", ".cli"))
+        and not name.endswith((".torch", ".jax", ".tensorflow", ".onnx", ".keras", ".tf_keras", ".torch.nn", "__main__", ".cli"))
     ]
 
 
