@@ -28,6 +28,7 @@ _AS_IT_IS = Mode(linker="py", optimizer=None)
 class PytensorOps(ComposedOps):
     name = "pytensor"
 
+    abs = staticmethod(pt.abs)
     sign = staticmethod(pt.sign)
     square = staticmethod(pt.sqr)
     exp = staticmethod(pt.exp)
@@ -51,7 +52,8 @@ class PytensorOps(ComposedOps):
     _largest = staticmethod(pt.max)
 
     def is_tensor(self, x: Any) -> bool:
-        return isinstance(x, TensorVariable)
+        # A sparse matrix is a TensorVariable too, of a type with a format.
+        return isinstance(x, TensorVariable) and not hasattr(x.type, "format")
 
     def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
         if isinstance(x, TensorVariable):
@@ -93,8 +95,8 @@ class PytensorOps(ComposedOps):
     def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         # PyTensor gives the whole gradient to every entry of a tie. What is added is 0, and NaN where the maximum has lost one.
         largest = pt.max(x, axis=axis, keepdims=True)
-        value = self.stop_gradient(largest)
-        ties = self.sum(self.cast(pt.eq(self.stop_gradient(x), value), x.dtype), axis=axis, keepdims=True)
+        value = disconnected_grad(largest)
+        ties = self.sum(self.cast(pt.eq(disconnected_grad(x), value), x.dtype), axis=axis, keepdims=True)
         lost = self.sum(self.where(self.isnan(x), x, 0.0), axis=axis, keepdims=True)
         result = self.where(self.isinf(value), largest, value + (largest - value) / ties) + self.square(lost)
         return result if keepdims else pt.squeeze(result, axis=axis)
@@ -103,12 +105,13 @@ class PytensorOps(ComposedOps):
         # By the root of |y|, twice, because the slope has a y² in it, which is 0 for 1e-20. Rewrites would cancel the roots, and make one selection of
         # two with one condition: hence two of them. (The sum of class probabilities asks by 0 · y that an infinity make NaN of all; that is rewritten
         # to 0, so it is the divisor that does.)
-        root = pt.sqrt(self.stop_gradient(self.abs(y)))
+        root = pt.sqrt(pt.abs(disconnected_grad(y)))
         return self.where(self.isnan(y), np.nan, x / root) / self.where(self.isinf(y), np.nan, y / root)
 
     def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
         # Not by indices, which take several forms in the modes of PyTensor, not all of which the modes can compile or differentiate.
         axis %= x.ndim
+        x = pt.specify_shape(x, (*ids.type.shape[:axis], None, *ids.type.shape[axis:]))
         return self.sum(self.where(self._chosen(ids, x.shape[axis], axis), x, 0.0), axis=axis)
 
     def one_hot(self, ids: Tensor, classes: int, dtype: str = "float32") -> Tensor:
@@ -120,6 +123,9 @@ class PytensorOps(ComposedOps):
         return pt.eq(pt.expand_dims(ids, axis), pt.expand_dims(counted, tuple(range(1, ids.ndim - axis + 1))))
 
     def run(self, definition: Callable[..., Tensor], y_true: Tensor, y_pred: Tensor, options: Mapping[str, Any], apart: bool = False) -> Tensor:
+        if y_true.ndim == y_pred.ndim:
+            # What is known of one is asked of the other when the graph runs: a column beside a matrix would be broadcast.
+            y_true, y_pred = pt.specify_shape(y_true, y_pred.type.shape), pt.specify_shape(y_pred, y_true.type.shape)
         with _python_numbers_as(y_pred.dtype):
             values = definition(self, y_true, y_pred, **options)
         # An int of 32768 or more is a tensor of int32, and float32 · int32 is float64.
