@@ -137,7 +137,8 @@ class PytensorOps(ComposedOps):
 
     def value_and_grad(self, function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         value = function(x)
-        return value, pytensor.grad(pt.sum(value), x, disconnected_inputs="ignore")
+        # The gradient of a cast from float16 stays float32.
+        return value, pt.cast(pytensor.grad(pt.sum(value), x, disconnected_inputs="ignore"), x.dtype)
 
 
 @contextmanager
