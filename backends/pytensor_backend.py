@@ -11,7 +11,6 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.compile.mode import Mode
-from pytensor.compile.ops import view_op
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import graph_inputs
@@ -102,9 +101,9 @@ class PytensorOps(ComposedOps):
         return result if keepdims else pt.squeeze(result, axis=axis)
 
     def divide(self, x: Tensor, y: Tensor) -> Tensor:
-        # By the root of |y|, twice, because the slope has a y² in it, which is 0 for 1e-20. Rewrites would cancel the roots, and make one selection of
-        # two with one condition: hence two of them. (The sum of class probabilities asks by 0 · y that an infinity make NaN of all; that is rewritten
-        # to 0, so it is the divisor that does.)
+        # By the root of |y|, twice, because the slope has a y² in it, which is 0 for 1e-20. Rewrites would cancel the roots, and make one selection
+        # of two with one condition: hence two of them. (The losses of class probabilities add 0 · y to a sum y, so that an infinity makes NaN of all;
+        # that is rewritten to 0, so it is the divisor that does.)
         root = pt.sqrt(pt.abs(disconnected_grad(y)))
         return self.where(self.isnan(y), np.nan, x / root) / self.where(self.isinf(y), np.nan, y / root)
 

@@ -153,7 +153,7 @@ def documented_modules():
         for name in ["lossbackend", *names]
         if "backends" not in name
         and name not in absent
-        and not name.endswith((".torch", ".jax", ".tensorflow", ".keras", ".tf_keras", ".torch.nn", "__main__", ".cli"))
+        and not name.endswith((".torch", ".jax", ".tensorflow", ".pytensor", ".keras", ".tf_keras", ".torch.nn", "__main__", ".cli"))
     ]
 
 

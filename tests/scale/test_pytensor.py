@@ -1,6 +1,5 @@
 """PyTensor: symbolic losses, against textbook values, hand-made gradients and PyTorch's own loss."""
 
-import importlib
 import json
 import math
 import os
@@ -34,7 +33,7 @@ IDS = np.array([2, 0])
 
 @pytest.fixture(autouse=True)
 def without_a_compiler():
-    with pytensor.config.change_flags(mode="FAST_COMPILE"):
+    with pytensor.config.change_flags(mode="FAST_COMPILE", cxx=""):
         yield
 
 
@@ -85,7 +84,11 @@ EDGES = [
         [([0.0], [1e-4], 0.5e-8 - 1e-16 / 12, [math.tanh(1e-4)]), ([0.0], [-300.0], 300.0 - math.log(2.0), [-1.0]), ([0.0], [INF], INF, [1.0])],
     ),
     (lb.hinge, {}, [([1.0], [1.0], 0.0, [0.0]), ([0.0], [0.0], 1.0, [1.0]), ([1.0], [INF], 0.0, [0.0]), ([-1.0], [INF], INF, [1.0])]),
-    (lb.categorical_hinge, {}, [([1.0, 0.0, 0.0], [0.0, 2.0, 2.0], 3.0, [-1.0, 0.5, 0.5]), ([1.0, 0.0, 0.0], [NAN, 0.0, 0.0], NAN, [NAN, None, None])]),
+    (
+        lb.categorical_hinge,
+        {},
+        [([1.0, 0.0, 0.0], [0.0, 2.0, 2.0], 3.0, [-1.0, 0.5, 0.5]), ([1.0, 0.0, 0.0], [NAN, 0.0, 0.0], NAN, [NAN, None, None])],
+    ),
     (
         lb.bce,
         {},
@@ -117,14 +120,30 @@ EDGES = [
             ([1.0, 0.0], [0.5, INF], NAN, [NAN, NAN]),
         ],
     ),
-    (lb.kld, {}, [([0.0, 1.0], [0.5, 0.5], math.log(2), [0.0, -2.0]), ([0.0, 1.0], [1.0, 0.0], FAR, [0.0, 0.0]), ([-1.0, 1.0], [0.5, 0.5], NAN, [None] * 2)]),
+    (
+        lb.kld,
+        {},
+        [([0.0, 1.0], [0.5, 0.5], math.log(2), [0.0, -2.0]), ([0.0, 1.0], [1.0, 0.0], FAR, [0.0, 0.0]), ([-1.0, 1.0], [0.5, 0.5], NAN, [None] * 2)],
+    ),
     (lb.poisson, {}, [([1.0], [0.0], FAR, [1 - 1e7]), ([0.0], [0.0], 0.0, [1.0]), ([2.0], [INF], INF, [1.0])]),
     (
         lb.cosine_similarity,
         {},
-        [([3.0, 4.0], [0.0, 0.0], 0.0, [0.0, 0.0]), ([1e-30, 0.0], [1e-30, 0.0], -1.0, [0.0, 0.0]), ([3.0, 4.0], [1e30, 0.0], -0.6, [None, -0.8e-30])],
+        [
+            ([3.0, 4.0], [0.0, 0.0], 0.0, [0.0, 0.0]),
+            ([1e-30, 0.0], [1e-30, 0.0], -1.0, [0.0, 0.0]),
+            ([3.0, 4.0], [1e30, 0.0], -0.6, [None, -0.8e-30]),
+        ],
     ),
-    (lb.msle, {}, [([0.0], [-1.0], 0.0, [0.0]), ([0.0], [math.e - 1], (1 - math.log1p(1e-7)) ** 2, [2 * (1 - math.log1p(1e-7)) / math.e]), ([0.0], [NAN], NAN, [NAN])]),
+    (
+        lb.msle,
+        {},
+        [
+            ([0.0], [-1.0], 0.0, [0.0]),
+            ([0.0], [math.e - 1], (1 - math.log1p(1e-7)) ** 2, [2 * (1 - math.log1p(1e-7)) / math.e]),
+            ([0.0], [NAN], NAN, [NAN]),
+        ],
+    ),
     (lb.mape, {}, [([0.0], [1e-7], 100.0, [1e9]), ([2.0], [2.0], 0.0, [0.0]), ([INF], [1.0], 100.0, [0.0])]),
 ]
 
@@ -157,7 +176,7 @@ def test_edges(edges, dtype):
 
 def test_the_default_mode_rewrites_nothing_wrong():
     """Where PyTensor cancels, merges and fuses, and then compiles."""
-    chosen = [edges for edges in EDGES if edges[0] in (lb.huber, lb.cce)]
+    chosen = [edges for edges in EDGES if edges[0] is lb.huber or edges[:2] == (lb.cce, {})]
     outputs, given, wanted = at_edges(chosen, "float32")
     with pytensor.config.change_flags(mode="Mode"):
         compare_edges(computed(outputs, given), wanted, "float32")
@@ -171,7 +190,10 @@ def test_unknown_shapes(true, pred, rank):
     y, p = (pt.col(dtype="float32") if kind == "column" else pt.tensor(dtype="float32", shape=(None,) * kind) for kind in (true, pred))
     losses = lb.mse(y, p)
     assert losses.type.shape == (None,) * rank
-    given = {x: np.ones((4, 1) if x.type.broadcastable == (False, True) else (4, 3, 2)[: x.ndim] if x.ndim > 1 else (4,) * x.ndim, "float32") for x in (y, p)}
+    given = {
+        x: np.ones((4, 1) if x.type.broadcastable == (False, True) else (4, 3, 2)[: x.ndim] if x.ndim > 1 else (4,) * x.ndim, "float32")
+        for x in (y, p)
+    }
     found = computed(losses, {**given, p: 3 * given[p]})
     np.testing.assert_array_equal(found, np.full(found.shape, 4.0))
     assert found.shape == (4, 3, 2)[:rank]
@@ -192,9 +214,9 @@ def test_shapes_that_do_not_fit():
     y, p = matrices()
     with pytest.raises(ValueError, match=r"mean_squared_error: y_true and y_pred must have the same shape, got \(3, 2\) and \(None, 3\)"):
         lb.mse(pt.tensor(shape=(3, 2)), pt.tensor(shape=(None, 3)))
-    with pytest.raises(ValueError, match="categorical_crossentropy.*use sparse_categorical_crossentropy"):
+    with pytest.raises(ValueError, match=r"categorical_crossentropy.*use sparse_categorical_crossentropy"):
         lb.cce(pt.ivector(), p)
-    with pytest.raises(ValueError, match="sparse_categorical_crossentropy.*looks one-hot"):
+    with pytest.raises(ValueError, match=r"sparse_categorical_crossentropy.*looks one-hot"):
         lb.scce(y, p)
     with pytest.raises(ValueError, match="use binary_crossentropy"):
         lb.cce(pt.fcol(), pt.fcol())
@@ -237,7 +259,9 @@ def test_class_ids_that_are_ignored_weighted_or_a_column():
     logs = P - np.log(np.exp(P).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(computed(losses, {ids: np.array([[1], [-1]], "int32"), p: P}), [-2 * logs[0, 1], 0.0], rtol=1e-6)
     mean = lb.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)(column, p)
-    np.testing.assert_allclose(computed(mean, {ids: np.array([[1], [-1]], "int32"), p: np.array([P[0], [NAN] * 3], "float32")}), -logs[0, 1], rtol=1e-6)
+    np.testing.assert_allclose(
+        computed(mean, {ids: np.array([[1], [-1]], "int32"), p: np.array([P[0], [NAN] * 3], "float32")}), -logs[0, 1], rtol=1e-6
+    )
     with pytest.raises(ValueError, match="class_weight as a dict needs a number of classes"):
         lb.scce(pt.ivector(), p, class_weight={0: 2.0})
     one_hot = computed(lb.to_categorical(column, 3), {ids: np.array([[1], [5]], "int32")})
@@ -254,7 +278,9 @@ def test_reductions(reduction):
     given = {y: Y, p: np.where(m[:, np.newaxis], P, np.float32(NAN)), weights: w, mask: m}
     found, gradient = computed([reduced, pytensor.grad(reduced.sum(), p)], given)
     each = abs(P[0] - Y[0]).mean()
-    np.testing.assert_allclose(found, {"none": [0.5 * each, 0], "sum": 0.5 * each, "mean": 0.5 * each, "mean_with_sample_weight": each}[reduction], rtol=1e-6)
+    np.testing.assert_allclose(
+        found, {"none": [0.5 * each, 0], "sum": 0.5 * each, "mean": 0.5 * each, "mean_with_sample_weight": each}[reduction], rtol=1e-6
+    )
     slopes = np.sign(P[0] - Y[0]) / 3 * (1 if reduction == "mean_with_sample_weight" else 0.5)
     np.testing.assert_allclose(gradient, [slopes, [0, 0, 0]], rtol=1e-6)
     assert found.dtype == gradient.dtype == "float32"
@@ -466,7 +492,9 @@ def test_training(dtype):
     built_in = []
     for batch in batches:
         optimizer.zero_grad()
-        value = torch.nn.functional.cross_entropy(torch.tanh(torch.tensor(images[batch]) @ parameters[0]) @ parameters[1], torch.tensor(labels[batch]))
+        value = torch.nn.functional.cross_entropy(
+            torch.tanh(torch.tensor(images[batch]) @ parameters[0]) @ parameters[1], torch.tensor(labels[batch])
+        )
         value.backward()
         optimizer.step()
         built_in.append(value.item())
