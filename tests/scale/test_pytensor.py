@@ -23,6 +23,7 @@ os.environ["PYTENSOR_FLAGS"] = f"base_compiledir={COMPILED.name}"
 import pytensor  # noqa: E402
 import pytensor.sparse  # noqa: E402
 import pytensor.tensor as pt  # noqa: E402
+from pytensor.compile.mode import Mode  # noqa: E402
 
 INF, NAN = math.inf, math.nan
 FAR = -math.log(1e-7)
@@ -116,7 +117,6 @@ EDGES = [
             ([1.0, 0.0], [0.0, 0.0], FAR, [0.0, 0.0]),
             # The square of the sum, which its slope asks for, is no number.
             ([1.0, 0.0], [2.0**-101, 3 * 2.0**-101], math.log(4), [-0.75 * 2.0**101, 0.25 * 2.0**101]),
-            # Not 16.1 for the first class: the sum is infinite.
             ([1.0, 0.0], [0.5, INF], NAN, [NAN, NAN]),
         ],
     ),
@@ -167,17 +167,42 @@ def compare_edges(found, wanted, dtype):
         np.testing.assert_allclose(got[pinned], exact[pinned].astype(float), rtol=1e-5 if dtype == "float32" else 1e-9, atol=0)
 
 
+# Every rewrite of the default mode, and no compiler.
+REWRITTEN = Mode(linker="py", optimizer="fast_run")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy computes what PyTensor has fused, and warns of infinities
+@pytest.mark.parametrize("mode", ["FAST_COMPILE", REWRITTEN], ids=["as it is", "rewritten"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("edges", EDGES, ids=lambda edges: edges[0].__name__ + "".join(edges[1]))
-def test_edges(edges, dtype):
+def test_edges(edges, dtype, mode):
     outputs, given, wanted = at_edges([edges], dtype)
-    compare_edges(computed(outputs, given), wanted, dtype)
+    with pytensor.config.change_flags(mode=mode):
+        compare_edges(computed(outputs, given), wanted, dtype)
 
 
-def test_the_default_mode_rewrites_nothing_wrong():
-    """Where PyTensor cancels, merges and fuses, and then compiles."""
-    chosen = [edges for edges in EDGES if edges[0] is lb.huber or edges[:2] == (lb.cce, {})]
-    outputs, given, wanted = at_edges(chosen, "float32")
+@pytest.mark.parametrize(("dtype", "exponents"), [("float32", [-66, -122, 127]), ("float64", [-530, -1019, 1023])])
+def test_division_keeps_its_form(dtype, exponents):
+    """Cancelled, the slope by the divisor would be that of a square which no float holds."""
+    divisors = np.array([[-1.5], *([2.0**n] for n in exponents), [INF]], dtype)
+    dividends = np.array([[1.5 * y, 0.5 * y] for y in divisors[:-1, 0]] + [[1.0, 2.0]], dtype)
+    x, y = pt.matrix(dtype=dtype), pt.col(dtype=dtype)
+    quotient = lb.get_backend("pytensor").divide(x, y)
+    with pytensor.config.change_flags(mode=REWRITTEN):
+        found, by_x, by_y = computed([quotient, *pytensor.grad(quotient.sum(), [x, y])], {x: dividends, y: divisors})
+    np.testing.assert_allclose(found, [[1.5, 0.5]] * 4 + [[NAN, NAN]], rtol=1e-6)
+    np.testing.assert_allclose(by_x[:4] * divisors[:4], np.ones((4, 2)), rtol=1e-6)
+    np.testing.assert_allclose(by_y[:3] * divisors[:3], np.full((3, 1), -2.0), rtol=1e-6)
+
+
+def test_the_default_mode():
+    """Which rewrites, and compiles."""
+    outputs, given, wanted = at_edges([edges for edges in EDGES if edges[0] is lb.huber], "float32")
+    ids, p = pt.ivector(), pt.fmatrix()
+    outputs.append(lb.scce(ids, p))
+    # Not 16.1: the sum of the probabilities is infinite.
+    given |= {ids: np.array([0, 0], "int32"), p: np.array([[0.5, INF], [0.5, 0.5]], "float32")}
+    wanted.append(np.array([NAN, math.log(2)], object))
     with pytensor.config.change_flags(mode="Mode"):
         compare_edges(computed(outputs, given), wanted, "float32")
 
@@ -361,6 +386,8 @@ def test_numpy_input_becomes_a_constant_expression(monkeypatch):
     assert np.isfinite(lb.SparseCategoricalCrossentropy(from_logits=True)([3, 0], P, mask=[False, True]).eval())
     with lb.checked(), pytest.raises(ValueError, match=r"these look like logits"):
         lb.bce(abs(np.sign(Y)), P)
+    # An overflow is infinite, without a warning.
+    assert lb.get_backend().to_numpy(lb.mse(np.zeros((1, 2)), np.full((1, 2), 1.5e19, "float32"))) == INF
     assert not lb.get_backend().is_concrete(pytensor.shared(P) + 1.0)
 
 
