@@ -171,7 +171,6 @@ def compare_edges(found, wanted, dtype):
 REWRITTEN = Mode(linker="py", optimizer="fast_run")
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy computes what PyTensor has fused, and warns of infinities
 @pytest.mark.parametrize("mode", ["FAST_COMPILE", REWRITTEN], ids=["as it is", "rewritten"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("edges", EDGES, ids=lambda edges: edges[0].__name__ + "".join(edges[1]))
