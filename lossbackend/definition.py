@@ -547,6 +547,8 @@ def neutral_array(loss: str, argument: str, value: Any) -> np.ndarray[Any, Any]:
             raise TypeError(f"{loss}: {argument} must be a tensor, an array or numbers, got {value!r}")
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{loss}: {argument} is a masked array, whose mask would be lost: pass its .data, and mask= to a loss object")
+        if isinstance(value, getattr(sys.modules.get("pytensor.sparse.variable"), "SparseVariable", ())):
+            raise TypeError(f"{loss}: {argument} is a sparse matrix: make it dense with pytensor.sparse.dense_from_sparse")
         inside = _framework_inside(value)
         if inside is not None:
             raise TypeError(f"{loss}: {argument} is a {type(value).__name__} of {inside} tensors: stack them into one tensor")

@@ -164,7 +164,7 @@ def documented_modules():
         for name in ["lossbackend", *names]
         if "backends" not in name
         and name not in absent
-        and not name.endswith((".torch", ".jax", ".tensorflow", ".onnx", ".keras", ".tf_keras", ".torch.nn", "__main__", ".cli"))
+        and not name.endswith((".torch", ".jax", ".tensorflow", ".pytensor", ".onnx", ".keras", ".tf_keras", ".torch.nn", "__main__", ".cli"))
     ]
 
 

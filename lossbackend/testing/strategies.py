@@ -6,7 +6,7 @@ the pool or between its members, repeat often (ties), and shrink to zeros. ``pai
 >>> from hypothesis import given, settings
 >>> import lossbackend as lb
 >>> from lossbackend.testing import strategies
->>> @settings(max_examples=5, derandomize=True, database=None)
+>>> @settings(max_examples=5, derandomize=True, database=None, deadline=None)
 ... @given(strategies.pair(lb.bce, (2, 3)))
 ... def never_negative(pair):
 ...     assert (lb.bce(*pair) >= 0).all()
