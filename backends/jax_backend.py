@@ -96,7 +96,7 @@ class JaxOps(ComposedOps):
         return True
 
     def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
-        # Not a gather, which JAX refuses along an axis that is spread over devices. XLA makes it part of the pass that computes x: it takes no longer.
+        # Not a gather, which JAX refuses along an axis that is spread over devices, and no slower: XLA makes it part of the pass that computes x.
         chosen = jax.lax.broadcasted_iota(ids.dtype, x.shape, axis % x.ndim) == jnp.expand_dims(ids, axis)
         return jnp.sum(x, axis=axis, where=chosen, dtype=x.dtype)
 
