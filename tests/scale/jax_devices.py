@@ -176,13 +176,15 @@ def test_transforms(put):
     np.testing.assert_allclose(second, softmax * (Z - (softmax * Z).sum(axis=1, keepdims=True)), rtol=1e-4, atol=1e-6)
 
 
-def test_large_arrays_on_one_device_and_on_several(put):
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_large_arrays_on_one_device_and_on_several(kind):
     """Large arrays of one device are computed in blocks; not so beside labels that are spread over several."""
     y, p = RNG.normal(size=(2, 1 << 15, 64)).astype("float32")
     exact = np.abs(np.float64(p) - y).mean(axis=1)
-    with jax.default_device(jax.devices()[0]):
-        one = jnp.asarray(p)
-    for labels, predictions in ((put(y, "data"), one), (y, put(p, "data", "model")), (y, one)):
+    rows = NamedSharding(jax.make_mesh((8,), ("data",), axis_types=(kind,)), PartitionSpec("data"))
+    one = jnp.asarray(p)
+    assert len(one.sharding.device_set) == 1
+    for labels, predictions in ((jax.device_put(y, rows), one), (y, jax.device_put(p, rows)), (y, one)):
         np.testing.assert_allclose(lb.mae(labels, predictions), exact, rtol=1e-5)
 
 
