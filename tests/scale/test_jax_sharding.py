@@ -14,7 +14,7 @@ EIGHT_DEVICES = "--xla_force_host_platform_device_count=8 --xla_backend_optimiza
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": EIGHT_DEVICES}
 
 
-@pytest.mark.parametrize("cases", ["auto", "explicit", "not auto and not explicit"])
+@pytest.mark.parametrize("cases", ["auto", "explicit", "eight or gather or pmap", "page"])
 def test_eight_devices(cases):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "jax_devices.py"), "-k", cases]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=150)
