@@ -233,7 +233,7 @@ def _is_distributed(x: Any) -> bool:
     return type(x) not in _PLAIN and hasattr(x, "device_mesh")
 
 
-def _beside(x: Tensor, like: Tensor | None) -> Tensor:
+def _beside(x: Tensor, like: Tensor) -> Tensor:
     """A tensor beside a DTensor is the whole one, the same on every process."""
     if _is_distributed(like) and not _is_distributed(x):
         return like.from_local(x, like.device_mesh)
