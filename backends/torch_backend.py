@@ -58,15 +58,9 @@ class TorchOps(ComposedOps):
         return isinstance(x, torch.Tensor)
 
     def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
-        if isinstance(x, torch.Tensor):
-            return x
-        device = None if like is None else like.device
-        if isinstance(x, np.ndarray):
-            # torch shares memory with an array, but warns of a read-only one and refuses negative strides. (A compiler shares nothing.)
-            if not torch.compiler.is_compiling() and (not x.flags.writeable or any(stride < 0 for stride in x.strides)):
-                x = x.copy()
-            return torch.as_tensor(x, device=device)
-        return torch.as_tensor(x, dtype=None if like is None else like.dtype, device=device)
+        if not isinstance(x, torch.Tensor):
+            x = _tensor_of(x, like)
+        return x if type(x) in _PLAIN and (like is None or type(like) in _PLAIN) else _beside(x, like)
 
     def to_numpy(self, x: Tensor) -> Any:
         x = x.detach() if x.is_cpu else x.detach().cpu()
@@ -142,14 +136,25 @@ class TorchOps(ComposedOps):
         return self.clip(x, y, None) if isinstance(y, (int, float)) else torch.maximum(x, y)
 
     def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        return torch.sum(x, dim=axis, keepdim=keepdims)
+        total = torch.sum(x, dim=axis, keepdim=keepdims)
+        return total if type(x) in _PLAIN else _settled(total)
 
     def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        if _is_distributed(x):
+            # Of shards of different sizes torch gathers all entries for their mean.
+            return self.sum(x, axis, keepdims) / (x.numel() if axis is None else x.shape[axis])
         return torch.mean(x, dim=axis, keepdim=keepdims)
 
     def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        # Processes that find their maximum together may lose NaN.
+        return super().max(x, axis, keepdims) if _is_distributed(x) else self._largest(x, axis, keepdims)
+
+    def _largest(self, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
         # torch.max gives the whole gradient of a tie to one entry.
-        return torch.amax(x, dim=() if axis is None else axis, keepdim=keepdims)
+        if type(x) not in _PLAIN:
+            x = _without_empty_shards(x, axis)
+        largest = torch.amax(x, dim=() if axis is None else axis, keepdim=keepdims)
+        return largest if type(x) in _PLAIN else _settled(largest)
 
     def any(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         return torch.any(x, dim=axis, keepdim=keepdims)
@@ -158,13 +163,16 @@ class TorchOps(ComposedOps):
         return torch.all(x, dim=axis, keepdim=keepdims)
 
     def softmax(self, x: Tensor, axis: int = -1) -> Tensor:
-        return torch.softmax(x, dim=axis)
+        # torch gathers a sharded axis.
+        return super().softmax(x, axis) if _is_sharded(x, axis) else torch.softmax(x, dim=axis)
 
     def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
+        if _is_sharded(x, axis):
+            return _take_from_shards(self, x, ids, axis)
         return torch.gather(x, axis, ids.unsqueeze(axis)).squeeze(axis)
 
     def one_hot(self, ids: Tensor, classes: int, dtype: str = "float32") -> Tensor:
-        return (ids.unsqueeze(-1) == torch.arange(classes, device=ids.device)).to(_DTYPES[dtype])
+        return (ids.unsqueeze(-1) == self.asarray(torch.arange(classes, device=ids.device), ids)).to(_DTYPES[dtype])
 
     def concat(self, tensors: list[Tensor], axis: int = 0) -> Tensor:
         return torch.cat(tensors, dim=axis)
@@ -208,6 +216,74 @@ class TorchOps(ComposedOps):
 
     def compile(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return torch.compile(function, fullgraph=True)  # type: ignore[no-any-return]
+
+
+def _tensor_of(x: Any, like: Tensor | None) -> Tensor:
+    device = None if like is None else like.device
+    if isinstance(x, np.ndarray):
+        # torch shares memory with an array, but warns of a read-only one and refuses negative strides. (A compiler shares nothing.)
+        if not torch.compiler.is_compiling() and (not x.flags.writeable or any(stride < 0 for stride in x.strides)):
+            x = x.copy()
+        return torch.as_tensor(x, device=device)
+    return torch.as_tensor(x, dtype=None if like is None else like.dtype, device=device)
+
+
+def _is_distributed(x: Any) -> bool:
+    """Whether it is a DTensor: known by what it has, because torch may be built without torch.distributed."""
+    return type(x) not in _PLAIN and hasattr(x, "device_mesh")
+
+
+def _beside(x: Tensor, like: Tensor) -> Tensor:
+    """A tensor beside a DTensor is the whole one, the same on every process."""
+    if _is_distributed(like) and not _is_distributed(x):
+        return like.from_local(x, like.device_mesh)
+    return _settled(x)
+
+
+def _settled(x: Tensor) -> Tensor:
+    """Where each process has a share of a sum or maximum, that of all.
+
+    A DTensor would settle it wherever it is needed next, and its gradient where that has been repeated along the classes: then all processes exchange
+    tensors of the size of the predictions. The second step changes nothing but settles the gradient.
+    """
+    if not _is_distributed(x) or not any(placement.is_partial() for placement in x.placements):
+        return x
+    return _replicated(_replicated(x, lambda placement: placement.is_partial()), lambda placement: False)
+
+
+def _replicated(x: Tensor, where: Callable[[Any], bool]) -> Tensor:
+    """Whole on every process along the dimensions of the mesh that ``where`` holds for."""
+    from torch.distributed.tensor import Replicate
+
+    return x.redistribute(placements=[Replicate() if where(placement) else placement for placement in x.placements])
+
+
+def _without_empty_shards(x: Tensor, axis: int | None) -> Tensor:
+    """With entries on every process, because torch finds no maximum of none. Ten classes on eight processes leave three without; few are gathered."""
+    if not _is_distributed(x):
+        return x
+    smallest = list(x.shape)
+    for placement, processes in zip(x.placements, x.device_mesh.shape, strict=True):
+        along = getattr(placement, "dim", None)
+        if along is not None:
+            smallest[along] = max(smallest[along] - (processes - 1) * -(-smallest[along] // processes), 0)
+    empty = [along for along in (range(x.dim()) if axis is None else (axis % x.dim(),)) if smallest[along] == 0]
+    return _replicated(x, lambda placement: getattr(placement, "dim", None) in empty) if empty else x
+
+
+def _is_sharded(x: Tensor, axis: int) -> bool:
+    """Whether no process has all entries along the axis."""
+    return _is_distributed(x) and any(getattr(placement, "dim", None) == axis % x.dim() for placement in x.placements)
+
+
+def _take_from_shards(ops: TorchOps, x: Tensor, ids: Tensor, axis: int) -> Tensor:
+    from torch.distributed.tensor import Replicate
+
+    axis %= x.dim()
+    # Each process compares the ids with its own classes.
+    classes = ops.asarray(torch.arange(x.shape[axis], device=x.device).reshape([-1 if i == axis else 1 for i in range(x.dim())]), x)
+    own = classes.redistribute(placements=[p if getattr(p, "dim", None) == axis else Replicate() for p in x.placements])
+    return ops.sum(torch.where(ids.unsqueeze(axis) == own, x, 0.0), axis)
 
 
 def _in_blocks(losses: Callable[[Tensor, Tensor], Tensor], rows: int, y_true: Tensor, y_pred: Tensor) -> Tensor:

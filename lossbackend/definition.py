@@ -625,9 +625,10 @@ def _floats(ops: Ops, loss: str, argument: str, value: Any, dtype: str, like: Te
     if _is_neutral(ops, value):
         # Cast before the framework sees it: JAX would make 32-bit integers of 64-bit ones.
         return ops.asarray(_quiet_cast(neutral_array(loss, argument, value), dtype), like)
+    value = ops.asarray(value, like)
     own = ops.dtype(value)
     if own == dtype:
-        return ops.asarray(value, like)
+        return value
     _check_real(loss, argument, own)
     return ops.cast(value, dtype)
 
@@ -649,7 +650,7 @@ def _mask(ops: Ops, loss: str, value: Any, shape: tuple[Any, ...], like: Tensor)
     """The mask as bools, aligned with per-sample losses of that shape. What is no truth value is refused where it can be looked at."""
     looked_at = _looked_at(ops, loss, "mask", value, like)
     if looked_at is None or not _is_neutral(ops, value):
-        mask = ops.cast(value, "bool")
+        mask = ops.cast(ops.asarray(value, like), "bool")
     else:
         mask = ops.asarray(looked_at.astype(bool, copy=False), like)
     mask = left_align(ops, loss, "mask", mask, shape)
@@ -772,6 +773,8 @@ def read_ids(ops: Ops, loss: str, argument: str, value: Any, like: Tensor | None
         value = ops.asarray(np.where(valid, looked_at, -(2**31)).astype(np.int64), like)
     elif neutral and looked_at is not None:
         value = ops.asarray(looked_at.astype(np.int64, copy=False) if long else looked_at, like)
+    else:
+        value = ops.asarray(value, like)
     dtype = ops.dtype(value)
     _check_real(loss, argument, dtype)
     if dtype.startswith(("float", "bfloat")):

@@ -38,8 +38,8 @@ class Ops(Protocol):
     def asarray(self, x: Any, like: Tensor | None = None) -> Tensor:
         """A tensor with the values of ``x``, on the device of ``like``.
 
-        A tensor of this framework comes back as it is, a NumPy array keeps its dtype where the framework has it, a number or tuple of numbers takes
-        the dtype of ``like``.
+        A tensor of this framework comes back as it is (beside one that is distributed over processes as the whole of such a tensor), a NumPy array
+        keeps its dtype where the framework has it, a number or tuple of numbers takes the dtype of ``like``.
         """
         ...
 

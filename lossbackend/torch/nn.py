@@ -207,9 +207,12 @@ class Criterion(torch.nn.Module):
         name = type(self).__name__
         if "axis" not in self.definition.options:
             raise ValueError(f"{name}: pos_weight must be one number, because {self.definition.name} has no option axis")
-        # The definition takes one pos_weight per entry of the last axis: the elements lie along that, and each is alone on the other.
-        options[self.definition.pos_weights[0]] = _expanded(name, "pos_weight", pos_weight, input.shape).reshape(-1)
+        # The definition takes one pos_weight per entry of the last axis: the elements lie along that, and each is alone on the first.
         options["axis"] = 0
+        if self._fits_rows(input):
+            options[self.definition.pos_weights[0]] = pos_weight
+            return target.unsqueeze(0), input.unsqueeze(0)
+        options[self.definition.pos_weights[0]] = _expanded(name, "pos_weight", pos_weight, input.shape).reshape(-1)
         return target.reshape(1, -1), input.reshape(1, -1)
 
 
