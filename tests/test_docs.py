@@ -17,15 +17,15 @@ from lossbackend import registry
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# They run where their hosts are: tests/hosts.
-HOST_PAGES = sorted((ROOT / "docs" / "hosts").glob("*.md"))
+# They run where their hosts and engines are: tests/hosts, tests/scale.
+OTHER_PAGES = sorted((ROOT / "docs" / "hosts").glob("*.md")) + sorted((ROOT / "docs" / "engines").glob("*.md"))
 
 
 def blocks(text, language):
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES + HOST_PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES + OTHER_PAGES, ids=lambda page: page.name)
 def test_every_block_is_of_a_kind_that_is_run(page):
     languages = re.findall(r"^```(\w*)\n(?:.*?\n)??^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     assert set(languages) <= {"python", "bash", "toml"}
@@ -36,7 +36,7 @@ def test_every_block_is_of_a_kind_that_is_run(page):
 def test_python_blocks(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks(page.read_text(), "python"))
-    for framework in ("torch", "jax", "tensorflow", "dask", "lossbackend_mlx", "ndonnx", "pytensor"):
+    for framework in ("torch", "jax", "tensorflow"):
         if framework in code:
             pytest.importorskip(framework)
     test = doctest.DocTestParser().get_doctest(code, {}, page.name, str(page), 0)

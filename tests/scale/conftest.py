@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "engines"
 
 
 @pytest.fixture
 def run_page(monkeypatch, tmp_path):
-    """Runs every Python block of a page of docs/, as one session, in an empty folder."""
+    """Runs every Python block of a page of docs/engines, as one session, in an empty folder."""
 
     def run(name):
         path = DOCS / f"{name}.md"

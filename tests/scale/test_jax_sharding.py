@@ -11,7 +11,7 @@ import pytest
 HERE = Path(__file__).parent
 # The code that is compiled here is run once.
 EIGHT_DEVICES = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": EIGHT_DEVICES}
+ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": EIGHT_DEVICES, "GLOO_SOCKET_IFNAME": "lo"}
 
 
 @pytest.mark.parametrize("cases", ["auto", "explicit", "eight or gather or pmap", "page"])

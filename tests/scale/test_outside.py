@@ -21,7 +21,7 @@ from lossbackend.testing import assert_parity, check_backend
 
 HERE = Path(__file__).parent
 ADAPTER = HERE / "lossbackend-mlx" / "lossbackend_mlx.py"
-PAGE = HERE.parents[1] / "docs" / "adapter.md"
+PAGE = HERE.parents[1] / "docs" / "engines" / "adapter.md"
 
 RNG = np.random.default_rng(0)
 Y, P = RNG.normal(size=(2, 5, 4))

@@ -69,12 +69,3 @@ def test_on_processes(ranks, processes, name):
 def test_no_loss_is_left_out():
     tested = {loss.definition.name for loss, *_ in torch_ranks.LOSSES.values()}
     assert tested == {loss.definition.name for loss in registry.functions().values()}
-
-
-def test_page(run_page, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    try:
-        run_page("sharding-pytorch")
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
