@@ -102,12 +102,13 @@ class OnnxOps(ComposedOps):
         return self.where(near, small - ratio * (small - series), self.log(1.0 + self.where(near, 0.0, x)))
 
     def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        if axis is None and self.dtype(x).startswith("float") and not keepdims and (x.size is None or x.size > _RUN):
+        size = x.size if axis is None else x.shape[axis]
+        # Along an axis whose size nobody knows there are mostly few.
+        many = size > _RUN if size is not None else axis is None
+        if many and self.dtype(x).startswith("float") and not (axis is None and keepdims):
             # onnxruntime adds one after the other, which costs the sum of a million float32 losses three digits: runs first, then runs of those.
-            x = ndx.reshape(x, (-1,))
-            for _ in range(2):
-                padding = ndx.broadcast_to(ndx.asarray(0.0, dtype=x.dtype), -x.dynamic_shape % _RUN)
-                x = ndx.sum(ndx.reshape(ndx.concat([x, padding]), (-1, _RUN)), axis=-1)
+            x, axis = (ndx.reshape(x, (-1,)), 0) if axis is None else (x, axis % x.ndim)
+            x = _in_runs(_in_runs(x, axis), axis)
         return ndx.sum(x, axis=axis, keepdims=keepdims)
 
     # ndonnx's own take the mean in float64, which not every runtime has, and branch for axes that are empty.
@@ -140,6 +141,15 @@ class OnnxOps(ComposedOps):
 
     def concat(self, tensors: list[Tensor], axis: int = 0) -> Tensor:
         return ndx.concat(tensors, axis=axis)
+
+
+def _in_runs(x: Tensor, axis: int) -> Tensor:
+    """The sums of so many neighbours along the axis."""
+    shape = x.dynamic_shape
+    before, after = shape[:axis], shape[axis + 1 :]
+    missing = ndx.broadcast_to(ndx.asarray(0.0, dtype=x.dtype), ndx.concat([before, -shape[axis : axis + 1] % _RUN, after]))
+    runs = ndx.concat([before, ndx.asarray([-1, _RUN], dtype="int64"), after])
+    return ndx.sum(ndx.reshape(ndx.concat([x, missing], axis=axis), runs), axis=axis + 1)
 
 
 OPS = OnnxOps()

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch.distributed as dist
 import torch_ranks
 
 from lossbackend import registry
