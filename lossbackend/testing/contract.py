@@ -142,6 +142,7 @@ class _Contract:
         self.expect("where, number last", ops.where(ops.isinf(x), x, 7.0), [7.0, 7.0, INF, -INF, 7.0])
         self.gradient("where", lambda t: ops.where(t > 0, 3.0 * t, 0.0), [-1.0, 0.0, 2.0], [0, 0, 3])
         self.gradient("where over sanitised input", lambda t: ops.where(t > 0, ops.log(ops.where(t > 0, t, 1.0)), 0.0), [0.0, 2.0], [0, 0.5])
+        self.gradient("where beside an infinite slope", lambda t: ops.square(ops.where(t > 0, t, ops.exp(-t))), [INF, 1.0], [INF, 2])
         weight = self.tensor([0.0, 2.0, 0.0, 0.0, 0.0])
         self.expect("times", ops.times(weight, x), [0.0, 2.0, 0.0, 0.0, NAN])
         self.expect("times with the number 0", ops.times(0.0, x), [0.0, 0.0, 0.0, 0.0, NAN])

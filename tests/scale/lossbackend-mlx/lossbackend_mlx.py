@@ -19,6 +19,18 @@ def _exp_slope(x, cotangent, power):
     return cotangent * power
 
 
+@mx.custom_function
+def _select(condition, x, y):
+    return mx.where(condition, x, y)
+
+
+@_select.vjp
+def _select_slope(arrays, cotangent, selected):
+    # mx.where multiplies by 0 or 1, and 0 · inf is NaN.
+    condition, nothing = arrays[0], mx.zeros_like(cotangent)
+    return mx.zeros_like(condition), mx.where(condition, cotangent, nothing), mx.where(condition, nothing, cotangent)
+
+
 class MlxOps(ComposedOps):
     name = "mlx"
 
@@ -26,7 +38,6 @@ class MlxOps(ComposedOps):
     exp = staticmethod(_exp)
     expm1 = staticmethod(mx.expm1)
     log = staticmethod(mx.log)
-    where = staticmethod(mx.where)
     ones_like = staticmethod(mx.ones_like)
     equal = staticmethod(mx.equal)
     isnan = staticmethod(mx.isnan)
@@ -76,6 +87,10 @@ class MlxOps(ComposedOps):
             # Inside mx.compile and mx.vmap there are no values; inside mx.grad there are.
             return False
         return True
+
+    def where(self, condition, x, y):
+        like = x if isinstance(x, mx.array) else y
+        return _select(*mx.broadcast_arrays(condition, self.asarray(x, like), self.asarray(y, like)))
 
     def sign(self, x):
         # NaN at NaN, where mx.sign has 0: the slope of abs.
