@@ -97,6 +97,9 @@ class MlxOps(ComposedOps):
         return mx.where(mx.isnan(x), x, mx.sign(x))
 
     def sum(self, x, axis=None, keepdims=False):
+        if x.size == 0:
+            # mx.sum of nothing may never end.
+            x = mx.zeros([1 if axis in (None, i, i - x.ndim) else size for i, size in enumerate(x.shape)], x.dtype)
         # On a processor mx.sum adds one number after the other: a million float32 would be off by a percent.
         precise = x.astype(mx.float64) if x.dtype == mx.float32 and _on_cpu() else x
         return mx.sum(precise, axis, keepdims).astype(x.dtype)
