@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from pytensor.compile.mode import Mode
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import graph_inputs
@@ -20,8 +19,8 @@ from pytensor.tensor.variable import TensorVariable
 from lossbackend.backends.composed import ComposedOps
 from lossbackend.ops import Tensor
 
-# For values that are asked for once: no compiler, and no rewrites, which take longer than what they save.
-_AS_IT_IS = Mode(linker="py", optimizer=None)
+# For values that are asked for once: without a compiler, and rewritten as in every mode, so that it shows what users will get.
+_AT_ONCE = "FAST_COMPILE"
 
 
 class PytensorOps(ComposedOps):
@@ -67,7 +66,7 @@ class PytensorOps(ComposedOps):
             return x.data
         # NumPy, which does the work then, would warn of a sum of float32 that is infinite.
         with np.errstate(all="ignore"):
-            return pytensor.function([], x, mode=_AS_IT_IS)()
+            return pytensor.function([], x, mode=_AT_ONCE)()
 
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         wanted = "int64" if dtype == "index" else dtype
@@ -88,8 +87,12 @@ class PytensorOps(ComposedOps):
         return pt.switch(disconnected_grad(condition), _number(x, y), _number(y, x))
 
     def equal(self, x: Tensor, y: Any) -> Tensor:
-        # An == of PyTensor asks whether it is the same variable.
-        return pt.eq(x, _number(y, x))
+        # An == of PyTensor asks whether it is the same variable, which is rewritten to be equal to itself, where it is NaN too.
+        return pt.eq(pt.isnan(x), 0) if x is y else pt.eq(x, _number(y, x))
+
+    def times(self, weight: Any, x: Tensor) -> Tensor:
+        # A constant 0 times NaN is rewritten to 0.
+        return self.where(self.isnan(x), x, 0.0) if isinstance(weight, (int, float)) and weight == 0 else super().times(weight, x)
 
     def max(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         # PyTensor gives the whole gradient to every entry of a tie. What is added is 0, and NaN where the maximum has lost one.
@@ -105,7 +108,12 @@ class PytensorOps(ComposedOps):
         # of two with one condition: hence two of them. (The losses of class probabilities add 0 · y to a sum y, so that an infinity makes NaN of all;
         # that is rewritten to 0, so it is the divisor that does.)
         root = pt.sqrt(pt.abs(disconnected_grad(y)))
-        return self.where(self.isnan(y), np.nan, x / root) / self.where(self.isinf(y), np.nan, y / root)
+        return self.where(self.isnan(y), x / disconnected_grad(y), x / root) / self.where(self.isinf(y), np.nan, y / root)
+
+    def sqrt(self, x: Tensor) -> Tensor:
+        # As composed, with the 0 taken from x: a constant one times NaN is rewritten to 0.
+        zero = self.equal(x, 0)
+        return self.where(zero, disconnected_grad(x), self._root(self.where(zero, 1.0, x)))
 
     def take_class(self, x: Tensor, ids: Tensor, axis: int = -1) -> Tensor:
         # Not by indices, which take several forms in the modes of PyTensor, not all of which the modes can compile or differentiate.

@@ -129,6 +129,7 @@ class _Contract:
         dividends = self.tensor([[1.5 * y, 0.5 * y] for y in divisors])
         self.expect("divide", ops.divide(dividends, self.tensor([[y] for y in divisors])), [[1.5, 0.5]] * 4)
         self.gradient("divide", lambda y: ops.divide(dividends[:3], y), [[y] for y in divisors[:3]], [[-2.0 / y] for y in divisors[:3]])
+        self.gradient("divide by NaN", lambda x: ops.divide(x, self.tensor([NAN, 2.0])), [1.0, 1.0], [NAN, 0.5])
 
     def selecting(self) -> None:
         ops = self.ops
