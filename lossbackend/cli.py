@@ -38,7 +38,7 @@ Record: TypeAlias = dict[str, Any]
 
 MISTAKE, INTERRUPTED = 2, 130
 
-_SCHEDULER = re.compile(r"threads|processes|\w+://.+|[^:]+:\d+")
+_SCHEDULER = re.compile(r"threads|processes|(tcp|tls|ws|wss|ucx|inproc)://.+|[^:/]+:\d+")
 
 
 # Backends

@@ -3,10 +3,13 @@
 import functools
 import logging
 import os
+import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +22,7 @@ from lossbackend.files import error_text
 # A scheduler that is there answers at once; dask itself waits for half a minute.
 _TIMEOUT = 10
 _LOCAL = {"dashboard_address": "127.0.0.1:0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
-# A terminal interrupts the processes of workers too, each of which would print a traceback.
-_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-_CLUSTERS = {"threads": {"processes": False, **_LOCAL}, "processes": {"processes": True, "preload": [_DEAF], **_LOCAL}}
+_CLUSTERS = {"threads": {"processes": False, **_LOCAL}, "processes": {"processes": True, **_LOCAL}}
 
 
 @contextmanager
@@ -34,11 +35,39 @@ def workers(scheduler: str) -> Iterator[Callable[[Callable[[Any], Any], Iterable
     disabled = logging.root.manager.disable
     # What goes wrong is an exception here, and the logs say it again with a traceback.
     logging.disable(logging.CRITICAL)
+    client = None
     try:
-        with _connected(scheduler, _CLUSTERS.get(scheduler, {"address": scheduler})) as client:
-            yield functools.partial(_mapped, client)
+        with _undisturbed():
+            client = _connected(scheduler, _CLUSTERS.get(scheduler, {"address": scheduler}))
+        yield functools.partial(_mapped, client)
     finally:
-        logging.disable(disabled)
+        with _undisturbed():
+            if client is not None:
+                client.close()
+            logging.disable(disabled)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """An interrupt inside the block is one at its end: a cluster that is left half-way takes half a minute to go, and says so at length.
+
+    Processes that begin inside never hear of it, where a terminal interrupts each of them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupts: list[int] = []
+    # It lets signals through where it begins, which would be among the workers.
+    resource_tracker.ensure_running()
+    handler = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, handler)
+    if interrupts:
+        raise KeyboardInterrupt
 
 
 def _connected(scheduler: str, options: dict[str, Any]) -> Any:

@@ -799,8 +799,9 @@ def _kept(ops: Ops, ids: Tensor, looked_at: np.ndarray[Any, Any] | None, ignore_
     if looked_at is not None:
         kept = np.asarray(looked_at != ignore_class)
         return None if kept.all() else ops.asarray(kept.reshape(ops.shape(ids)), like)
-    # No 32-bit id is out of its range, and JAX will not compare them.
-    return ~ops.equal(ids, ignore_class) if -(2**31) <= ignore_class < 2**31 else None
+    # No id is out of the range of its type, with which frameworks will not compare it.
+    bits = 31 if ops.dtype(ids) == "int32" else 63
+    return ~ops.equal(ids, ignore_class) if -(2**bits) <= ignore_class < 2**bits else None
 
 
 def check_ids(

@@ -112,10 +112,10 @@ def _third_party_adapter(name: str, entry: Any) -> Ops:
     where = f"its entry point is {entry.value}" + (f" of {entry.dist.name} {entry.dist.version}" if entry.dist is not None else "")
     try:
         ops = entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ImportError(f"{where}: {type(error).__name__}: {error}") from error
-    if isinstance(ops, type) or getattr(ops, "name", None) != name:
-        raise ImportError(f"{where}, which is {ops!r}: it has to be an object whose name is {name!r}")
+    if isinstance(ops, type) or getattr(ops, "name", None) != name or not hasattr(ops, "is_tensor"):
+        raise ImportError(f"{where}, which is {ops!r}: it has to be an adapter, an object whose name is {name!r}")
     return cast(Ops, ops)
 
 
@@ -218,7 +218,8 @@ def framework(value: Any) -> str | None:
         return "tensorflow"
     pytensor = sys.modules.get("pytensor.tensor.variable")
     if pytensor is not None and isinstance(value, getattr(pytensor, "TensorVariable", ())):
-        return "pytensor"
+        # A sparse matrix is one too, of a type with a format.
+        return None if hasattr(value.type, "format") else "pytensor"
     ndonnx = sys.modules.get("ndonnx")
     if ndonnx is not None and isinstance(value, getattr(ndonnx, "Array", ())):
         return "onnx"

@@ -81,6 +81,11 @@ def export(
         raise ValueError(f"{definition.name}: dtype must be one of {', '.join(map(repr, DTYPES))}, got {dtype!r}")
     sizes = _sizes(definition.name, ("N", "C" if has_classes(definition) else "D") if shape is None else shape)
     axis = axis_of(definition, sizes, complete.get("axis", -1))
+    for option in definition.class_weights + definition.pos_weights:
+        weights, along = complete[option], axis if option in definition.class_weights else len(sizes) - 1
+        if isinstance(weights, tuple) and isinstance(weights[0], float) and isinstance(sizes[along], str):
+            # Of another size they would be broadcast when the model runs.
+            sizes = (*sizes[:along], len(weights), *sizes[along + 1 :])
     samples = without(sizes, axis)
 
     inputs = {
@@ -94,13 +99,19 @@ def export(
     of_pred = inputs["y_pred"].dynamic_shape
     of_samples = ndx.concat([of_pred[:axis], of_pred[axis + 1 :]])
     wanted = {"y_true": of_samples if definition.sparse else of_pred, "sample_weight": of_samples, "mask": of_samples}
+    if isinstance(sizes[axis], str) and definition.min_classes > 1:
+        # Of a single class the loss would be 0 for ever.
+        few = ndx.astype(of_pred[axis : axis + 1] < definition.min_classes, "int64")
+        wanted["y_pred"] = ndx.concat([of_pred[:axis], of_pred[axis : axis + 1] + few, of_pred[axis + 1 :]])
     arrays = {name: _of_shape(array, wanted[name]) if name in wanted else array for name, array in inputs.items()}
 
     # Refuses what any call refuses; what goes wrong after that is the formula's.
     prepare(definition, options=complete, **arrays, pinned="onnx")
     try:
         losses = evaluate(definition, options=complete, **arrays, pinned="onnx").reduced(reduction)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if str(error).startswith(f"{definition.name}: "):
+            raise
         raise ValueError(
             f"{definition.name}: its formula makes no graph ({error_text(error)}): it may look at no value, and at a size only where shape= fixes it"
         ) from error
@@ -116,7 +127,7 @@ def export(
     model.opset_import[0].version, model.ir_version = OPSET, IR_VERSION
     onnx.checker.check_model(model, full_check=True)
     if path is not None:
-        replace(Path(path).resolve(), lambda temporary: onnx.save(model, temporary))
+        replace(Path(os.path.realpath(path)), lambda temporary: onnx.save(model, temporary))
     return model
 
 
@@ -138,10 +149,12 @@ def _described(tensor: onnx.TypeProto.Tensor) -> dict[str, Any]:
 
 def _sizes(loss: str, shape: Sequence[int | str]) -> tuple[int | str, ...]:
     """The shape of y_pred, checked."""
-    named = not isinstance(shape, str) and all(size.isidentifier() if isinstance(size, str) else type(size) is int and size > 0 for size in shape)
-    if not named or not shape:
-        raise ValueError(f'{loss}: shape must have a name or a size for each axis of y_pred, such as ("N", 10), got {shape!r}')
-    return tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else ()
+    known = all(size.isidentifier() if isinstance(size, str) else type(size) is int and 0 < size < 2**31 for size in sizes)
+    names = [size for size in sizes if isinstance(size, str)]
+    if not sizes or not known or len(set(names)) < len(names):
+        raise ValueError(f'{loss}: shape must have a name of its own or a size for each axis of y_pred, such as ("N", 10), got {shape!r}')
+    return sizes
 
 
 def _of_shape(array: ndx.Array, wanted: ndx.Array) -> ndx.Array:

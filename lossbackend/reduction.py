@@ -69,10 +69,10 @@ class Losses(NamedTuple):
         ops, values, unmasked, selected, weights, _ = self
         total = _exactly(ops, ops.apply(_total, values, selected, weights))
         if reduction == "sum":
-            return Partial(loss, ops, total, None)
+            return Partial(loss, ops, total, ())
         if reduction == "mean_with_sample_weight":
             return Partial(loss, ops, total, _exactly(ops, _total_weight(ops, values, unmasked, weights, self._class_weights())))
-        return Partial(loss, ops, total, _count(ops, values, unmasked))
+        return Partial(loss, ops, total, (_count(ops, values, unmasked),))
 
     def _class_weights(self) -> Tensor | None:
         return None if self.true_class_weights is None else self.true_class_weights()
@@ -159,7 +159,8 @@ class Partial:
 
     __slots__ = ("_counted", "_total", "loss", "ops")
 
-    def __init__(self, loss: Any, ops: Ops, total: Sum, counted: Sum | Tensor | int | None) -> None:
+    def __init__(self, loss: Any, ops: Ops, total: Sum, counted: tuple[Tensor | int, ...]) -> None:
+        # Nothing, a count, or a Sum.
         self.loss = loss
         self.ops = ops
         self._total = total
@@ -171,7 +172,9 @@ class Partial:
 
     @property
     def denominator(self) -> Tensor | int | None:
-        return self._counted.value + self._counted.lost if isinstance(self._counted, Sum) else self._counted
+        if isinstance(self._counted, Sum):
+            return self._counted.value + self._counted.lost
+        return self._counted[0] if self._counted else None
 
     def __add__(self, other: object) -> "Partial":
         if isinstance(other, int) and other == 0:
@@ -183,23 +186,28 @@ class Partial:
             raise ValueError(f"partial results of {self.loss!r} and of {other.loss!r} do not add up: use one loss object for all parts.")
         if self.ops.name != other.ops.name:
             raise TypeError(f"partial results on {self.ops.name} and on {other.ops.name} do not add up: use one backend for all parts.")
-        counted = None if self._counted is None else self._sum(self._counted, other._counted)
+        one, two = self._counted, other._counted
+        counted = self._sum(one, two) if isinstance(one, Sum) else tuple(map(self._count, one, two))
         return Partial(self.loss, self.ops, self._sum(self._total, other._total), counted)
 
     __radd__ = __add__
 
-    def _sum(self, one: Any, other: Any) -> Any:
-        """Of two sums, or of two counts, each an int or a tensor of whatever integer type a compiler left it in."""
-        if isinstance(one, Sum):
-            return Sum(*self.ops.apply(_add, *one, *other))
-        tensors = [count for count in (one, other) if not isinstance(count, int)]
+    def _sum(self, one: Sum, other: Any) -> Sum:
+        return Sum(*self.ops.apply(_add, *one, *other))
+
+    def _count(self, one: Tensor | int, other: Tensor | int) -> Tensor | int:
+        """The sum of two counts, each an int or a tensor of whatever integer type a compiler left it in."""
+        # jax.device_get makes arrays of NumPy of a part's.
+        tensors = [self.ops.asarray(count) for count in (one, other) if not isinstance(count, int)]
         if tensors and self.ops.dtype(tensors[0]) == "int32" and self.ops.is_concrete(*tensors):
             # JAX counts to 2³¹, and goes on below 0.
             return int(one) + int(other)
         return one + (self.ops.cast(other, self.ops.dtype(one)) if len(tensors) == 2 else other)
 
     def __repr__(self) -> str:
-        return f"Partial({self.loss!r}, total={self.total!r}, denominator={self.denominator!r})"
+        # Nothing is computed: a compiler prints parts whose tensors are placeholders.
+        counted = self._counted[0] if self._counted else None
+        return f"Partial({self.loss!r}, total={self._total.value!r}, denominator={counted!r})"
 
     def result(self) -> Tensor:
         """total / denominator, where 0/0 is 0."""
@@ -210,14 +218,13 @@ class Partial:
 
     def flatten(self) -> tuple[tuple[Tensor, ...], tuple[Any, Ops]]:
         """The tensors (and the count), and what is the same in all parts."""
-        counted = self._counted if isinstance(self._counted, Sum) else () if self._counted is None else (self._counted,)
-        return (*self._total, *counted), (self.loss, self.ops)
+        return (*self._total, *self._counted), (self.loss, self.ops)
 
     @classmethod
     def unflatten(cls, same: tuple[Any, Ops], leaves: Any) -> "Partial":
         """What ``flatten`` took apart."""
         value, lost, *counted = leaves
-        return cls(*same, Sum(value, lost), Sum(*counted) if len(counted) == 2 else counted[0] if counted else None)
+        return cls(*same, Sum(value, lost), Sum(*counted) if len(counted) == 2 else tuple(counted))
 
     def __tf_flatten__(self) -> tuple[tuple[Any, Ops], tuple[Tensor, ...]]:
         leaves, same = self.flatten()

@@ -288,10 +288,16 @@ def test_tensors_from_outside_beside_a_framework(install, foreign):
     ("source", "target", "problem"),
     [
         ("1 / 0", "elsewhere:OPS", ": ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit(4)", "elsewhere:OPS", ": SystemExit: 4"),
+        (
+            "class OPS:\n    pass\nOPS = OPS()\nOPS.name = 'elsewhere'",
+            "elsewhere:OPS",
+            "it has to be an adapter, an object whose name is 'elsewhere'",
+        ),
         ("import nowhere_to_be_found", "elsewhere:OPS", ": ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         (OUTSIDE, "elsewhere:ADAPTER", ": AttributeError: module 'elsewhere' has no attribute 'ADAPTER'"),
-        (OUTSIDE, "elsewhere:Adapter", ", which is <class 'elsewhere.Adapter'>: it has to be an object whose name is 'elsewhere'"),
-        ("from lossbackend.backends.numpy_backend import OPS", "elsewhere:OPS", ": it has to be an object whose name is 'elsewhere'"),
+        (OUTSIDE, "elsewhere:Adapter", ", which is <class 'elsewhere.Adapter'>: it has to be an adapter, an object whose name is 'elsewhere'"),
+        ("from lossbackend.backends.numpy_backend import OPS", "elsewhere:OPS", ": it has to be an adapter, an object whose name is 'elsewhere'"),
     ],
 )
 def test_a_broken_backend_from_outside_is_named(install, monkeypatch, source, target, problem):

@@ -76,6 +76,38 @@ def test_counts_are_integers(backend):
     assert MEAN.partial(Y_TRUE, Y_PRED).denominator == 6
 
 
+@pytest.mark.parametrize("mask", [None, MASK[:2]], ids=["plain", "mask"])
+def test_parts_add_up_in_a_loop_of_tensorflow(mask):
+    tensorflow = conftest.load("tensorflow").module
+    y_true, y_pred = tensorflow.constant(Y_TRUE[:2]), tensorflow.constant(Y_PRED[:2])
+
+    @tensorflow.function
+    def four_times(times):
+        part = MEAN.partial(y_true, y_pred, mask=mask)
+        for _ in tensorflow.range(times):
+            part = part + MEAN.partial(y_true, y_pred, mask=mask)
+        return part
+
+    part = four_times(3)
+    assert int(part.denominator) == (8 if mask is None else 4)
+    np.testing.assert_allclose(part.result(), ERRORS[:2].mean() if mask is None else ERRORS[0], rtol=4e-6)
+
+
+def test_parts_that_left_their_device_add_up():
+    jax = conftest.load("jax").module
+    part = MEAN.partial(jax.numpy.asarray(Y_TRUE), jax.numpy.asarray(Y_PRED), mask=MASK)
+    here = jax.device_get(part)
+    for merged in (here + here, here + part, part + here):
+        assert int(merged.denominator) == 8
+        np.testing.assert_allclose(merged.result(), ERRORS[MASK].mean(), rtol=4e-6)
+
+
+def test_a_part_of_placeholders_has_a_text():
+    jax = conftest.load("jax").module
+    part = jax.eval_shape(MEAN.partial, Y_TRUE, jax.ShapeDtypeStruct(Y_PRED.shape, Y_PRED.dtype))
+    assert repr(part).startswith("Partial(MeanSquaredError(")
+
+
 def test_counts_go_beyond_32_bits(backend):
     """Of merged parts: a mask makes a count a tensor, which for JAX has 32 bits."""
     part = MEAN.partial(backend.tensor(Y_TRUE), backend.tensor(Y_PRED), mask=MASK)

@@ -226,6 +226,7 @@ def test_class_ids_that_are_none_make_their_sample_nan():
     losses = run(export("scce"), y_true=np.array([0, -1, 1, 2, 2**40]), y_pred=p)
     np.testing.assert_allclose(losses, [-np.log(0.25), np.nan, -np.log(0.75), np.nan, np.nan], rtol=1e-6)
     model = export(lb.SparseCategoricalCrossentropy(ignore_class=-1), mask=True)
+    np.testing.assert_allclose(run(export("scce", ignore_class=2**40), y_true=np.array([2**40, 0]), y_pred=p[:2]), [0.0, -np.log(0.25)], rtol=1e-6)
     mask = np.array([True, True, True, False, False])
     np.testing.assert_allclose(run(model, y_true=np.array([0, -1, 1, 2, 9]), y_pred=p, mask=mask), -np.log(0.25 * 0.75) / 2, rtol=1e-6)
 
@@ -260,6 +261,23 @@ def test_nothing_is_broadcast():
             run(model, **{**good, **bad})
     with pytest.raises(Exception, match="cannot be reshaped"):
         run(export("scce"), y_true=np.array([0]), y_pred=p)
+
+
+@pytest.mark.parametrize(("name", "option"), [("bce", {"pos_weight": (2.0, 3.0)}), ("cce", {"class_weight": (2.0, 3.0)})])
+def test_weights_say_how_many_classes_there_are(name, option):
+    y, p = np.eye(2, dtype="float32"), np.full((2, 2), 0.5, "float32")
+    model = export(name, **option)
+    np.testing.assert_allclose(run(model, y_true=y, y_pred=p), np.log(2) * {"bce": np.array([3, 4]) / 2, "cce": np.array([2, 3])}[name], rtol=1e-6)
+    with pytest.raises(Exception, match="invalid dimensions"):
+        run(model, y_true=y[:, :1], y_pred=p[:, :1])
+
+
+@pytest.mark.parametrize("labels", [{"cce": np.ones((2, 1), "float32")}, {"scce": np.zeros(2, "int64")}])
+def test_a_single_class_is_refused(labels):
+    """Its loss would be 0 for ever."""
+    ((name, y),) = labels.items()
+    with pytest.raises(Exception, match="cannot be reshaped"):
+        run(export(name), y_true=y, y_pred=np.ones((2, 1), "float32"))
 
 
 def test_many_samples():
@@ -385,9 +403,11 @@ def test_a_failed_export_leaves_the_old_file(tmp_path, monkeypatch):
         ("huber", {"detla": 1.0}, "unknown option 'detla', did you mean 'delta'"),
         ("huber", {"reduction": "average"}, "Invalid value for argument `reduction`: 'average'"),
         ("huber", {"dtype": "bfloat16"}, "huber: dtype must be one of 'float32', 'float64', 'float16', got 'bfloat16'"),
-        ("huber", {"shape": "N"}, "huber: shape must have a name or a size for each axis of y_pred"),
-        ("huber", {"shape": ()}, "huber: shape must have a name or a size"),
-        ("huber", {"shape": ("N", 0)}, "huber: shape must have a name or a size"),
+        ("huber", {"shape": "N"}, "huber: shape must have a name of its own or a size for each axis of y_pred"),
+        ("huber", {"shape": ()}, "huber: shape must have a name of its own or a size"),
+        ("huber", {"shape": ("N", 0)}, "huber: shape must have a name of its own or a size"),
+        ("huber", {"shape": ("N", "N")}, "huber: shape must have a name of its own or a size"),
+        ("huber", {"shape": 5}, "huber: shape must have a name of its own or a size"),
         ("cce", {"shape": ("N", 1)}, "needs at least 2 classes along axis -1, got y_pred of shape .'N', 1.: .*use binary_crossentropy"),
         ("cce", {"axis": 2}, "axis 2 is out of range for y_pred of shape .'N', 'C'."),
         ("cce", {"shape": ("N", 4), "class_weight": (1.0, 2.0)}, "class_weight"),
@@ -453,7 +473,7 @@ def test_text_of_the_command(own, capsys):
         (["huber", "-o", "loss.pt"], "'loss.pt' has to end in .onnx"),
         (["huber", "-o", "nowhere/loss.onnx"], "no such directory"),
         (["huber", "--option", "delta=-1"], "delta must be positive"),
-        (["huber", "--shape", "N,-3"], "shape must have a name or a size for each axis"),
+        (["huber", "--shape", "N,-3"], "shape must have a name of its own or a size for each axis"),
         (["huber", "--dtype", "int8"], "Invalid value for '--dtype'"),
         (["own_onnx:scaled"], "option by is missing"),
         (["own_onnx:looks"], "looks: its formula makes no graph"),

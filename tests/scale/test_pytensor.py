@@ -194,6 +194,18 @@ def test_division_keeps_its_form(dtype, exponents):
     np.testing.assert_allclose(by_y[:3] * divisors[:3], np.full((3, 1), -2.0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["FAST_COMPILE", REWRITTEN], ids=["as it is", "rewritten"])
+@pytest.mark.parametrize(
+    ("y", "p"), [([0, 0, 0], [0.5, NAN, 1]), ([0, 0, 0], [0.5, -np.inf, 1]), ([NAN, 1, 1], [0, 0, 0]), ([1, 0, 0], [NAN, 0.5, 1])]
+)
+def test_nan_beside_a_zero_vector_stays(y, p, mode):
+    y, p = (np.array([x], "float32") for x in (y, p))
+    with pytensor.config.change_flags(mode=mode):
+        losses, gradient = losses_and_gradient(lb.cosine_similarity, y, p)
+    assert np.isnan(losses).all()
+    assert np.isnan(gradient).any()
+
+
 def test_the_default_mode():
     """Which rewrites, and compiles."""
     outputs, given, wanted = at_edges([edges for edges in EDGES if edges[0] is lb.huber], "float32")
