@@ -219,7 +219,7 @@ def framework(value: Any) -> str | None:
     pytensor = sys.modules.get("pytensor.tensor.variable")
     if pytensor is not None and isinstance(value, getattr(pytensor, "TensorVariable", ())):
         # A sparse matrix is one too, of a type with a format.
-        return None if hasattr(value.type, "format") else "pytensor"
+        return None if hasattr(getattr(value, "type", None), "format") else "pytensor"
     ndonnx = sys.modules.get("ndonnx")
     if ndonnx is not None and isinstance(value, getattr(ndonnx, "Array", ())):
         return "onnx"
