@@ -1,10 +1,14 @@
 """Which backends the tests run on, and a clean state around each test."""
 
+import doctest
 import os
+import re
+from pathlib import Path
 
 import pytest
 from frameworks import FRAMEWORKS
 
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 CHOICE = "LOSSBACKEND_TEST_BACKENDS"
 REQUIRE = "LOSSBACKEND_TEST_REQUIRE"
 _loaded = {}
@@ -69,3 +73,18 @@ def clean_state(monkeypatch):
     yield
     lb.set_epsilon(epsilon)
     lb.set_backend(None)
+
+
+@pytest.fixture
+def run_page(monkeypatch, tmp_path):
+    """Runs every Python block of a page of docs/, named without its suffix, as one session, in an empty folder."""
+
+    def run(name):
+        page = DOCS / f"{name}.md"
+        code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL))
+        test = doctest.DocTestParser().get_doctest(code, {}, page.stem, str(page), 0)
+        assert test.examples
+        monkeypatch.chdir(tmp_path)
+        assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS).run(test).failed == 0
+
+    return run

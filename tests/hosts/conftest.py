@@ -1,16 +1,12 @@
 """Data that really trains, and a record of what each host was shown to do, from which table.py makes a page of the documentation."""
 
-import doctest
 import json
-import re
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn import datasets
-
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "hosts"
 
 
 def pytest_addoption(parser):
@@ -90,18 +86,3 @@ def same_curve():
         assert ours[-1] < ours[0]
 
     return check
-
-
-@pytest.fixture
-def run_page(monkeypatch, tmp_path):
-    """Runs every Python block of a page of docs/hosts, as one session, in an empty folder."""
-
-    def run(name):
-        path = PAGES / f"{name}.md"
-        code = "\n".join(re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL))
-        test = doctest.DocTestParser().get_doctest(code, {}, name, str(path), 0)
-        assert test.examples
-        monkeypatch.chdir(tmp_path)
-        assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS).run(test).failed == 0
-
-    return run

@@ -325,4 +325,4 @@ def test_any_order_of_imports():
 
 def test_the_page_for_jax(run_page):
     """The examples of its page run."""
-    run_page("jax")
+    run_page("hosts/jax")

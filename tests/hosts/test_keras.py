@@ -522,7 +522,7 @@ def test_examples():
 
 def test_page(run_page):
     """Every block of the page runs."""
-    run_page("keras")
+    run_page("hosts/keras")
 
 
 def test_options_are_attributes():

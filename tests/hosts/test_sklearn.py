@@ -248,7 +248,7 @@ def test_mistakes_are_named(make, error, message):
 
 def test_the_page(run_page):
     """Every example of the page runs."""
-    run_page("scikit-learn")
+    run_page("hosts/scikit-learn")
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -292,4 +292,4 @@ def test_the_page_for_tensorflow(run_page, monkeypatch):
     for example in range(50):
         name = f"<doctest tensorflow[{example}]>"
         monkeypatch.setitem(linecache.cache, name, (0, None, [], name))
-    run_page("tensorflow")
+    run_page("hosts/tensorflow")

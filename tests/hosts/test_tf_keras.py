@@ -200,4 +200,4 @@ def test_examples():
 
 def test_page(run_page):
     """Every block of the page runs."""
-    run_page("tf_keras")
+    run_page("hosts/tf_keras")

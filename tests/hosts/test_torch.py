@@ -671,7 +671,7 @@ def test_examples(module):
 def test_page(run_page):
     """The page about PyTorch runs as it is written."""
     with warnings.catch_warnings():
-        run_page("pytorch")
+        run_page("hosts/pytorch")
 
 
 def test_criteria_of_objects():

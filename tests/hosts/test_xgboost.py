@@ -204,7 +204,7 @@ def test_search_and_pickle(diabetes):
 
 def test_the_page(run_page):
     """Every example of the page runs."""
-    run_page("boosting")
+    run_page("hosts/boosting")
 
 
 @pytest.mark.parametrize("unit", [1.0, 10.0, 1000.0])

@@ -298,4 +298,4 @@ def test_page(run_page, monkeypatch):
     for example in range(80):
         name = f"<doctest sharding[{example}]>"
         monkeypatch.setitem(linecache.cache, name, (0, None, [], name))
-    run_page("sharding")
+    run_page("engines/sharding")

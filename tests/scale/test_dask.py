@@ -290,4 +290,4 @@ def test_a_cluster_that_loses_a_worker(tmp_path):
 
 
 def test_page(run_page):
-    run_page("dask")
+    run_page("engines/dask")

@@ -535,4 +535,4 @@ def test_example():
 
 
 def test_page(run_page):
-    run_page("onnx")
+    run_page("engines/onnx")

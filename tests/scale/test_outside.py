@@ -347,4 +347,4 @@ def test_the_page_names_every_primitive():
 
 
 def test_page(run_page):
-    run_page("adapter")
+    run_page("engines/adapter")

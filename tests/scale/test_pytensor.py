@@ -556,4 +556,4 @@ def test_training(dtype):
 
 
 def test_page(run_page):
-    run_page("pytensor")
+    run_page("engines/pytensor")
