@@ -89,7 +89,7 @@ def compute(
                 raise ValueError(objections[0])
             samples += found.samples
             if found.partial is not None:
-                total = found.partial if total is None else total + found.partial
+                total = _alone(found.partial if total is None else total + found.partial)
             if found.values is not None:
                 if found.partial is None:
                     kept.append(found.values)
@@ -127,13 +127,22 @@ def _part(
     with dispatch.use_backend(backend), checked() if check else nullcontext(), of_parts() as objections:
         try:
             losses = evaluate(definition, y_true, y_pred, options, arrays.get("sample_weight"), arrays.get("mask"))
-            summed = losses.partial(definition.name, reduction) if reduction is not None and reduced else None
+            summed = _alone(losses.partial(definition.name, reduction)) if reduction is not None and reduced else None
             values = np.asarray(losses.ops.to_numpy(losses.reduced("none"))) if keeping or not reduced else None
         except (ValueError, TypeError, ImportError):
             raise
         except Exception as error:  # the formula may be a user's own
             raise ValueError(f"{definition.name}: {error_text(error)}") from error
     return _Part(summed, values, math.prod(losses.ops.shape(losses.values)), objections[0] if objections else None)
+
+
+def _alone(partial: Partial) -> Partial:
+    """Without the graph that it is the result of, which would keep the rows of all parts."""
+    ops = partial.ops
+    if ops.name not in dispatch.SYMBOLIC:
+        return partial
+    leaves, same = partial.flatten()
+    return Partial.unflatten(same, [leaf if isinstance(leaf, int) else ops.asarray(np.asarray(ops.to_numpy(leaf))) for leaf in leaves])
 
 
 def _looked_at(

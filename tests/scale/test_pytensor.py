@@ -13,6 +13,7 @@ import pytest
 from samples import EVERY_LOSS, expected, expected_gradient, sample
 
 import lossbackend as lb
+from lossbackend import evaluation
 from lossbackend.cli import main
 from lossbackend.testing import assert_parity, check_backend
 
@@ -488,6 +489,20 @@ def test_command_line(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     np.testing.assert_allclose(found["value"], ((Y - P) ** 2).mean(axis=1).sum(), rtol=1e-6)
     assert found["backend"] == "pytensor"
+
+
+def test_parts_of_a_file_forget_their_graphs(tmp_path, monkeypatch, capsys):
+    """Which would keep all rows: of the sum of a hundred parts nothing remains but the numbers."""
+    sums = []
+    alone = evaluation._alone
+    monkeypatch.setattr(evaluation, "_alone", lambda part: sums.append(alone(part)) or sums[-1])
+    monkeypatch.setattr(evaluation, "_ENTRIES", 8)
+    y = np.random.default_rng(0).normal(size=(400, 2))
+    np.save(tmp_path / "y.npy", y)
+    assert main(["evaluate", "mse", *[str(tmp_path / "y.npy")] * 2, "--backend", "pytensor", "--json", "--no-check"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] == 0.0
+    assert len(sums) == 200
+    assert all(isinstance(leaf, pt.TensorConstant) for part in sums for leaf in part.flatten()[0] if not isinstance(leaf, int))
 
 
 def test_import_and_installation():
