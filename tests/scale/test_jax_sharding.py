@@ -25,7 +25,8 @@ TWO_PROCESSES = """
 import sys
 import jax, numpy as np
 jax.config.update("jax_num_cpu_devices", 2)
-jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", num_processes=2, process_id=int(sys.argv[2]), initialization_timeout=60)
+address = f"127.0.0.1:{sys.argv[1]}"
+jax.distributed.initialize(address, 2, int(sys.argv[2]), coordinator_bind_address=address, initialization_timeout=60)
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import lossbackend as lb
 from lossbackend.backends.jax_backend import OPS
