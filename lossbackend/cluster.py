@@ -21,7 +21,8 @@ from lossbackend.files import error_text
 
 # A scheduler that is there answers at once; dask itself waits for half a minute.
 _TIMEOUT = 10
-_LOCAL = {"dashboard_address": "127.0.0.1:0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
+_LOOPBACK = "127.0.0.1:0"
+_LOCAL = {"dashboard_address": _LOOPBACK, "worker_dashboard_address": _LOOPBACK, "memory_limit": 0, "silence_logs": logging.CRITICAL}
 _CLUSTERS = {"threads": {"processes": False, **_LOCAL}, "processes": {"processes": True, **_LOCAL}}
 
 

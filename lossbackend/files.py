@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -95,7 +95,9 @@ def _open_numpy(path: str, key: str | None) -> Source:
         if isinstance(loaded, np.ndarray):
             if key is not None:
                 raise ValueError(f"the file is a single array: drop ':{key}'")
-            return Source(loaded.shape, loaded.dtype, functools.partial(_mapped, path), path)
+            order: Literal["C", "F"] = "C" if loaded.flags.c_contiguous else "F"
+            mapped = functools.partial(_mapped, path, loaded.dtype, loaded.shape, getattr(loaded, "offset", 0), order)
+            return Source(loaded.shape, loaded.dtype, mapped, path)
         with loaded:
             if key is None:
                 key = _only("arrays", list(loaded))
@@ -108,11 +110,11 @@ def _open_numpy(path: str, key: str | None) -> Source:
         raise
 
 
-def _mapped(path: str, start: int, rows: int) -> Iterator[Array]:
-    shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+def _mapped(path: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, order: Literal["C", "F"], start: int, rows: int) -> Iterator[Array]:
     for part in _slices(shape, start, rows):
-        # Mapped anew for each part: the pages of a mapping count as memory of the process until it goes.
-        yield np.array(np.load(path, mmap_mode="r", allow_pickle=False)[part])
+        # Mapped anew for each part: the pages of a mapping count as memory of the process until it goes. (Not by np.load, which reads the header with
+        # ast.literal_eval, and that fails at times where several threads do so.)
+        yield np.array(np.memmap(path, dtype, "r", offset, shape, order)[part])
 
 
 def _open_csv(path: str, part: str | None) -> Source:
