@@ -391,7 +391,8 @@ def test_control_c_while_the_cluster_begins(seconds):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGINT)
         _, err = child.communicate(timeout=30)
-    assert child.returncode == 130, err
+    # The second may meet the interpreter as it ends, which a shell calls 130 too.
+    assert child.returncode in (130, -signal.SIGINT), err
     assert re.fullmatch(r"error: interrupted.*\n", err), err
     assert not Path("out.npy").exists()
 
