@@ -155,7 +155,7 @@ def main(
     """
     if markdown is not None and read is None:
         # Before a quarter of an hour, not after it.
-        report.around(markdown, device)
+        report.around(markdown, *report.markers(device))
     if read is not None:
         results = json.loads(read.read_text())
     else:

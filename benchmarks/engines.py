@@ -21,6 +21,7 @@ import click
 import compare
 import numpy as np
 import psutil
+import report
 from rich.console import Console
 
 CLASSES = 16
@@ -280,7 +281,7 @@ def resident(pid: int) -> int:
 
 def write(page: Path, rows: int, results: dict[str, dict[str, float]]) -> None:
     """Replace the table of the page."""
-    begin, end = around(page)
+    begin, end = report.around(page, BEGIN, END)
     machine = compare.machine()
     lines = [
         f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, Python {machine['python']}; {rows:,} rows of {CLASSES} float32 logits "
@@ -291,14 +292,6 @@ def write(page: Path, rows: int, results: dict[str, dict[str, float]]) -> None:
     ]
     lines += [f"| {name} | {rows / found['seconds'] / 1e6:.1f} | {found['bytes'] / 1e9:.2f} |" for name, found in results.items()]
     page.write_text("\n".join([begin, "", *lines, "", end]))
-
-
-def around(page: Path) -> tuple[str, str]:
-    """What stands before and after the table."""
-    text = page.read_text()
-    if BEGIN not in text or END not in text:
-        raise click.ClickException(f"{page} has no place for the results: write the lines {BEGIN} and {END} into it")
-    return text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
 
 
 @click.command(context_settings={"show_default": True})
@@ -315,7 +308,7 @@ def main(rows: int, seconds: float, names: tuple[str, ...], folder: Path | None,
         click.echo(json.dumps(measured(names[0], folder, seconds)))
         return
     if markdown is not None:
-        around(markdown)
+        report.around(markdown, BEGIN, END)
     console, results = Console(), {}
     with tempfile.TemporaryDirectory() as scratch:
         exact = write_files(Path(scratch), rows)

@@ -17,7 +17,7 @@ import numpy as np
 
 from lossbackend import checking, dispatch, registry
 from lossbackend.columns import Array, bind
-from lossbackend.definition import axis_of, dense_shapes, evaluate, predictions, sparse_shapes, without
+from lossbackend.definition import evaluate, fitted, predictions, without
 from lossbackend.losses.objects import Loss
 from lossbackend.reduction import Losses, Partial, left_align
 
@@ -114,12 +114,7 @@ def _call(loss: Any, y_true: Any, y_pred: Any, backend: str | None, options: dic
     ops = dispatch.get_backend(bound.pinned or backend)
     y_true, y_pred = _array(y_true), _array(y_pred)
     # The rules for shapes read no values, so that dask's arrays, with sizes that are not known, pass through them.
-    numpy, axis = dispatch.adapter("numpy"), complete.get("axis", -1)
-    if definition.sparse:
-        y_true, shape = sparse_shapes(numpy, definition, y_true, y_pred, axis)
-    else:
-        y_true, y_pred, shape = dense_shapes(numpy, definition, y_true, y_pred, axis)
-    axis = axis_of(definition, shape, axis)
+    y_true, y_pred, _, axis = fitted(dispatch.adapter("numpy"), definition, y_true, y_pred, complete.get("axis", -1))
     dtype = np.dtype(ops.dtype(predictions(ops, definition.name, np.empty(1, y_pred.dtype), None)))
     return _Call(bound.function, complete, ops.name, checking.ON, y_true, y_pred, axis, dtype)
 

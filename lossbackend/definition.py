@@ -360,11 +360,9 @@ def prepare(
     looked_at = None
     if definition.sparse:
         y_true, looked_at = read_ids(ops, name, "y_true", y_true, y_pred)
-        y_true, shape = sparse_shapes(ops, definition, y_true, y_pred, axis)
     else:
         y_true = _floats(ops, name, "y_true", y_true, dtype, y_pred)
-        y_true, y_pred, shape = dense_shapes(ops, definition, y_true, y_pred, axis)
-    axis = axis_of(definition, shape, axis)
+    y_true, y_pred, shape, axis = fitted(ops, definition, y_true, y_pred, axis)
 
     kept = None
     for option in definition.ignored_classes:
@@ -676,15 +674,21 @@ def axis_of(definition: Definition, shape: tuple[Any, ...], axis: int) -> int:
 
 def loss_shape(definition: Definition, shapes: Mapping[str, tuple[int, ...]], options: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
     """y_pred's shape and the loss axis in it, counted from the left, of arguments of those shapes; ValueError, as in a call, if they do not fit."""
-    ops, axis = dispatch.adapter("numpy"), options.get("axis", -1)
     # One number each, however large the shape.
     tensors = {argument: np.broadcast_to(np.float32(0), shape) for argument, shape in shapes.items()}
-    of_rank = sparse_shapes if definition.sparse else dense_shapes
-    shape = of_rank(ops, definition, tensors.pop("y_true"), tensors.pop("y_pred"), axis)[-1]
-    axis = axis_of(definition, shape, axis)
+    _, _, shape, axis = fitted(dispatch.adapter("numpy"), definition, tensors.pop("y_true"), tensors.pop("y_pred"), options.get("axis", -1))
     for argument, tensor in tensors.items():
-        left_align(ops, definition.name, argument, tensor, without(shape, axis))
+        left_align(dispatch.adapter("numpy"), definition.name, argument, tensor, without(shape, axis))
     return shape, axis
+
+
+def fitted(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, Tensor, tuple[Any, ...], int]:
+    """y_true and y_pred in shapes that fit, the shape of y_pred, and the loss axis in it, counted from the left; ValueError where they do not fit."""
+    if definition.sparse:
+        y_true, shape = sparse_shapes(ops, definition, y_true, y_pred, axis)
+    else:
+        y_true, y_pred, shape = dense_shapes(ops, definition, y_true, y_pred, axis)
+    return y_true, y_pred, shape, axis_of(definition, shape, axis)
 
 
 def dense_shapes(ops: Ops, definition: Definition, y_true: Tensor, y_pred: Tensor, axis: int) -> tuple[Tensor, Tensor, tuple[Any, ...]]:

@@ -218,8 +218,8 @@ def framework(value: Any) -> str | None:
         return "tensorflow"
     pytensor = sys.modules.get("pytensor.tensor.variable")
     if pytensor is not None and isinstance(value, getattr(pytensor, "TensorVariable", ())):
-        # A sparse matrix is one too, of a type with a format.
-        return None if hasattr(getattr(value, "type", None), "format") else "pytensor"
+        # Sparse matrices are variables too, and no tensors: the adapter knows.
+        return "pytensor" if adapter("pytensor").is_tensor(value) else None
     ndonnx = sys.modules.get("ndonnx")
     if ndonnx is not None and isinstance(value, getattr(ndonnx, "Array", ())):
         return "onnx"

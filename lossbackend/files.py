@@ -92,11 +92,11 @@ def _slices(shape: tuple[int, ...], start: int, rows: int) -> Iterator[Any]:
 def _open_numpy(path: str, key: str | None) -> Source:
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
+        if isinstance(loaded, np.memmap):
             if key is not None:
                 raise ValueError(f"the file is a single array: drop ':{key}'")
             order: Literal["C", "F"] = "C" if loaded.flags.c_contiguous else "F"
-            mapped = functools.partial(_mapped, path, loaded.dtype, loaded.shape, getattr(loaded, "offset", 0), order)
+            mapped = functools.partial(_mapped, path, loaded.dtype, loaded.shape, loaded.offset, order)
             return Source(loaded.shape, loaded.dtype, mapped, path)
         with loaded:
             if key is None:
